@@ -1,0 +1,68 @@
+/* Runs a spike program (.esv file) from memory, in a caller's arena. No allocation, no libc beyond
+ * memcpy and memset. The file is used in place: keep it mapped, or in flash, as long as the program
+ * runs. Nothing here reads or writes outside [file, file + file_bytes) and [arena, arena +
+ * esv_arena_bytes): esv_open proves it before anything runs, whatever the file holds.
+ */
+#ifndef ESV_RUNTIME_H
+#define ESV_RUNTIME_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    ESV_OK = 0,
+    ESV_TRUNCATED,     /* fewer bytes than the header says */
+    ESV_NOT_A_PROGRAM, /* wrong magic */
+    ESV_VERSION,       /* a format version this runtime does not know */
+    ESV_CORRUPTED,     /* CRC-32 differs */
+    ESV_MISALIGNED,    /* file or arena does not start on a 16-byte boundary */
+    ESV_BAD_HEADER,
+    ESV_BAD_VALUE,     /* a value's kind, shape or place in the arena is impossible */
+    ESV_BAD_OPERATOR,  /* an operator's kinds, shapes, constants or scratch do not fit together */
+    ESV_CHECK_FAILED,  /* the self-check vector gave other logits */
+} esv_status;
+
+typedef struct {
+    const uint8_t *file;
+    uint32_t file_bytes;
+    uint32_t crc; /* of the file: the program's name on the wire */
+    uint32_t arena_bytes;
+    uint32_t input_bytes;
+    uint16_t classes;
+    uint16_t operators;
+    uint8_t time_steps;
+} esv_program;
+
+/* Validate the file and fill *program. Touches no byte past file_bytes. */
+esv_status esv_open(esv_program *program, const void *file, uint32_t file_bytes);
+
+/* One short English phrase for a status. */
+const char *esv_status_text(esv_status status);
+
+/* Where the input image (H, W, C) uint8 goes before esv_run, inside the arena. It is overwritten by
+ * the run: its place is reused as soon as the first convolution has read it. */
+uint8_t *esv_input(const esv_program *program, void *arena);
+
+/* Class scores (classes,) int32, valid after esv_run until the next write to the arena. */
+const int32_t *esv_logits(const esv_program *program, const void *arena);
+
+/* Run every operator, or one of them (index < program->operators). The arena must be 16-byte
+ * aligned and hold program->arena_bytes. */
+esv_status esv_run(const esv_program *program, void *arena);
+void esv_run_operator(const esv_program *program, void *arena, uint32_t index);
+
+/* The embedded self-check vector, NULL when the file has none. */
+const uint8_t *esv_check_input(const esv_program *program);   /* (input_bytes,) uint8 */
+const int32_t *esv_check_logits(const esv_program *program);  /* (classes,) int32 */
+
+/* Run the self-check vector: ESV_OK, or ESV_CHECK_FAILED. Without a vector: ESV_OK. */
+esv_status esv_check(const esv_program *program, void *arena);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
