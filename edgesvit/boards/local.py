@@ -1,0 +1,99 @@
+"""This machine as a board: the C runtime in our own process."""
+
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from edgesvit.errors import EdgesvitError
+from edgesvit.lower.native import host_library
+
+_ALIGN = 16
+
+
+class _Program(ctypes.Structure):
+    """`esv_program` of firmware/runtime/esv_runtime.h."""
+
+    _fields_ = [("file", ctypes.c_void_p), ("file_bytes", ctypes.c_uint32),
+                ("crc", ctypes.c_uint32), ("arena_bytes", ctypes.c_uint32),
+                ("input_bytes", ctypes.c_uint32), ("classes", ctypes.c_uint16),
+                ("operators", ctypes.c_uint16), ("time_steps", ctypes.c_uint8)]
+
+
+def aligned(count: int) -> np.ndarray:
+    """uint8 [count] that starts on a 16-byte boundary."""
+    raw = np.zeros(count + _ALIGN, np.uint8)
+    start = -raw.ctypes.data % _ALIGN
+    return raw[start:start + count]
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.esv_status_text.restype = ctypes.c_char_p
+    for name in ("esv_input", "esv_logits"):
+        getattr(library, name).restype = ctypes.c_void_p
+    return library
+
+
+class HostProgram:
+    """A program opened by the C runtime on this machine.
+
+    Raises EdgesvitError with the runtime's own words when the file is refused.
+    """
+
+    def __init__(self, data: bytes, library: Path | None = None):
+        self._library = _load(library or host_library())
+        self._file = aligned(len(data))
+        self._file[:] = np.frombuffer(data, np.uint8)
+        self._program = _Program()
+        status = self._library.esv_open(ctypes.byref(self._program), self._pointer(self._file),
+                                        ctypes.c_uint32(len(data)))
+        if status:
+            text = self._library.esv_status_text(status).decode()
+            raise EdgesvitError(f"the runtime refuses the program: {text}")
+        self.arena_bytes = self._program.arena_bytes
+        self.operators = self._program.operators
+
+    @staticmethod
+    def _pointer(array: np.ndarray) -> ctypes.c_void_p:
+        return ctypes.c_void_p(array.ctypes.data)
+
+    def _place(self, arena: np.ndarray, image: np.ndarray) -> None:
+        at = self._library.esv_input(ctypes.byref(self._program), self._pointer(arena))
+        ctypes.memmove(at, np.ascontiguousarray(image, np.uint8).ctypes.data,
+                       self._program.input_bytes)
+
+    def _logits(self, arena: np.ndarray) -> np.ndarray:
+        at = self._library.esv_logits(ctypes.byref(self._program), self._pointer(arena))
+        return np.ctypeslib.as_array(
+            ctypes.cast(at, ctypes.POINTER(ctypes.c_int32)), (self._program.classes,)).copy()
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Logits int32 [n, classes] of images uint8 [n, H, W, C]."""
+        arena = aligned(self.arena_bytes)
+        logits = np.empty((len(images), self._program.classes), np.int32)
+        for i, image in enumerate(images):
+            self._place(arena, image)
+            self._library.esv_run(ctypes.byref(self._program), self._pointer(arena))
+            logits[i] = self._logits(arena)
+        return logits
+
+    def run_many(self, images: np.ndarray, workers: int = 0) -> np.ndarray:
+        """`run`, spread over the machine's cores: the library holds no Python lock."""
+        workers = workers or os.cpu_count() or 1
+        chunks = np.array_split(images, min(len(images), 8 * workers) or 1)
+        with ThreadPoolExecutor(workers) as pool:
+            return np.concatenate(list(pool.map(self.run, chunks)))
+
+    def arenas(self, image: np.ndarray) -> list[np.ndarray]:
+        """The whole arena after each operator, for comparing with the interpreter."""
+        arena = aligned(self.arena_bytes)
+        self._place(arena, image)
+        after = []
+        for i in range(self.operators):
+            self._library.esv_run_operator(ctypes.byref(self._program), self._pointer(arena),
+                                           ctypes.c_uint32(i))
+            after.append(arena.copy())
+        return after

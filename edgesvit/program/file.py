@@ -1,0 +1,191 @@
+"""The .esv file: a spike program that a board can use in place, from flash or a mapped file.
+
+Little-endian; every constant starts on a 16-byte boundary of the file. Layout:
+
+    header 64 bytes | values 16 bytes each | operators 48 bytes each | constants | notes (JSON)
+
+firmware/runtime/esv_format.h states the same layout for C. A CRC-32 covers all that follows it.
+"""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from edgesvit.errors import EdgesvitError
+from edgesvit.program.ops import (
+    Add,
+    Check,
+    Classify,
+    EncodeConv,
+    Kind,
+    MaxPool,
+    Op,
+    Program,
+    SelfAttention,
+    SpikeConv,
+    Value,
+    inputs,
+    scratch_bytes,
+)
+from edgesvit.program.plan import plan
+from edgesvit.program.validate import validate
+
+MAGIC = b"ESVP"
+VERSION = 1
+NONE = 0xFFFF
+_HEADER = struct.Struct("<4sHHIIBxHHHHHIIIIIIIII")
+_CRC_FROM = 16  # the CRC covers everything after its own field
+_VALUE = struct.Struct("<BxHHHHxxI")
+_OP = struct.Struct("<4B4HHxxIIIIiIII")
+_CODES: tuple[type, ...] = (EncodeConv, SpikeConv, MaxPool, Add, SelfAttention, Classify)
+
+
+class _Constants:
+    """Collects arrays, each aligned to 16 bytes of the file."""
+
+    def __init__(self, start: int):
+        self.start = start  # a multiple of 16: header and tables are
+        self.data = bytearray()
+
+    def add(self, array: np.ndarray) -> int:
+        offset = self.start + len(self.data)
+        self.data += np.ascontiguousarray(array).tobytes()
+        self.data += bytes(-len(self.data) % 16)
+        return offset
+
+
+def to_bytes(program: Program) -> bytes:
+    """Serialise; EdgesvitError when the program is not valid."""
+    validate(program)
+    layout = plan(program)
+    index = {value.name: i for i, value in enumerate(program.values)}
+    values_at = _HEADER.size
+    ops_at = values_at + _VALUE.size * len(program.values)
+    constants = _Constants(ops_at + _OP.size * len(program.ops))
+    values = b"".join(_VALUE.pack(v.kind, v.max_level, *v.shape, layout.value_offset[v.name])
+                      for v in program.values)
+    ops = b"".join(_pack_op(op, program, index, layout.scratch_offset[i], constants)
+                   for i, op in enumerate(program.ops))
+    check_image = check_logits = 0
+    if program.check:
+        check_image = constants.add(program.check.image.astype(np.uint8))
+        check_logits = constants.add(program.check.logits.astype("<i4"))
+    notes = json.dumps({"values": [v.name for v in program.values], "labels": program.labels,
+                        "notes": program.notes}, separators=(",", ":")).encode()
+    notes_at = constants.start + len(constants.data)
+    body = values + ops + bytes(constants.data) + notes
+    body += bytes(-len(body) % 16)
+    header = _HEADER.pack(
+        MAGIC, VERSION, _HEADER.size, _HEADER.size + len(body), 0, program.time_steps,
+        len(program.values), len(program.ops), index[program.input.name],
+        index[program.output.name], 0, layout.arena_bytes, values_at, ops_at, check_image,
+        check_logits, notes_at, len(notes), 0, 0)
+    crc = zlib.crc32(header[_CRC_FROM:] + body)
+    return header[:12] + struct.pack("<I", crc) + header[_CRC_FROM:] + body
+
+
+def _pack_op(op: Op, program: Program, index: dict[str, int], scratch_at: int,
+             constants: _Constants) -> bytes:
+    names = [index[name] for name in inputs(op)]
+    weight = bias = threshold = extra = 0
+    if isinstance(op, EncodeConv | SpikeConv | Classify):
+        weight, bias = constants.add(op.weight), constants.add(op.bias.astype("<i4"))
+    if isinstance(op, EncodeConv | SpikeConv):
+        threshold = constants.add(op.threshold.astype("<i4"))
+    if isinstance(op, EncodeConv):
+        extra = constants.add(op.pad_pixel)
+    if isinstance(op, SpikeConv):
+        extra = constants.add(np.packbits(op.certified, bitorder="little"))
+    window = isinstance(op, EncodeConv | SpikeConv | MaxPool)
+    attention = isinstance(op, SelfAttention)
+    return _OP.pack(
+        _CODES.index(type(op)), *((op.kernel, op.stride, op.pad) if window else (0, 0, 0)),
+        *(names + [NONE] * (3 - len(names))), index[op.output], op.heads if attention else 0,
+        weight, bias, threshold, extra, op.threshold if attention else 0,
+        op.shift if attention else 0, scratch_at, scratch_bytes(op, program))
+
+
+def write(program: Program, path: Path) -> None:
+    """Write an .esv file; an interrupted write leaves the old file as it was."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(to_bytes(program))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Program:
+    """Read an .esv file; EdgesvitError naming the file and the fault when it is damaged."""
+    try:
+        return from_bytes(Path(path).read_bytes())
+    except OSError as error:
+        raise EdgesvitError(f"{path}: {error.strerror}") from None
+    except EdgesvitError as error:
+        raise EdgesvitError(f"{path}: {error.message}", "write the program again") from None
+
+
+def from_bytes(data: bytes) -> Program:
+    """Parse and validate; constants are views of `data`, not copies."""
+    if len(data) < _HEADER.size:
+        raise EdgesvitError(f"truncated: {len(data)} bytes, the header alone takes {_HEADER.size}")
+    (magic, version, _, size, crc, steps, n_values, n_ops, first, last, _, _, values_at, ops_at,
+     check_image, check_logits, notes_at, notes_bytes, _, _) = _HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise EdgesvitError("not a spike program (.esv)")
+    if version != VERSION:
+        raise EdgesvitError(f"format version {version}, this release reads {VERSION}")
+    if len(data) < size:
+        raise EdgesvitError(f"truncated: {len(data)} of {size} bytes")
+    if zlib.crc32(data[_CRC_FROM:size]) != crc:
+        raise EdgesvitError("corrupted: the checksum differs")
+    try:
+        names = json.loads(data[notes_at:notes_at + notes_bytes])
+        values = tuple(_unpack_value(data, values_at + i * _VALUE.size, names["values"][i])
+                       for i in range(n_values))
+        ops = tuple(_unpack_op(data, ops_at + i * _OP.size, values) for i in range(n_ops))
+        check = None
+        if check_image:
+            shape, classes = values[first].shape, values[last].shape[2]
+            check = Check(_array(data, check_image, shape, "u1"),
+                          _array(data, check_logits, (classes,), "<i4"))
+        program = Program(steps, values, ops, tuple(names["labels"]), check, names["notes"])
+    except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
+        raise EdgesvitError(f"inconsistent: {error}") from None
+    return validate(program)
+
+
+def _array(data: bytes, offset: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return np.frombuffer(data, dtype, int(np.prod(shape)), offset).reshape(shape)
+
+
+def _unpack_value(data: bytes, at: int, name: str) -> Value:
+    kind, max_level, *shape, _ = _VALUE.unpack_from(data, at)
+    return Value(name, Kind(kind), tuple(shape), max_level)
+
+
+def _unpack_op(data: bytes, at: int, values: tuple[Value, ...]) -> Op:
+    (code, kernel, stride, pad, in0, in1, in2, out, heads, weight_at, bias_at, threshold_at,
+     extra_at, threshold, shift, _, _) = _OP.unpack_from(data, at)
+    source, output = values[in0], values[out]
+    names = [values[i].name for i in (in0, in1, in2) if i != NONE]
+    taps, channels = max(kernel, 1) ** 2 * source.shape[2], output.shape[2]
+    if _CODES[code] is MaxPool:
+        return MaxPool(source.name, output.name, kernel, stride, pad)
+    if _CODES[code] is Add:
+        return Add(*names, output.name)
+    if _CODES[code] is SelfAttention:
+        return SelfAttention(*names, output.name, heads, shift, threshold)
+    weight = _array(data, weight_at, (taps, channels), "i1")
+    bias = _array(data, bias_at, (channels,), "<i4")
+    if _CODES[code] is Classify:
+        return Classify(source.name, output.name, weight, bias)
+    window = (source.name, output.name, kernel, stride, pad, weight, bias,
+              _array(data, threshold_at, (channels,), "<i4"))
+    if _CODES[code] is EncodeConv:
+        return EncodeConv(*window, _array(data, extra_at, (source.shape[2],), "u1"))
+    bits = _array(data, extra_at, (-(-channels // 8),), "u1")
+    return SpikeConv(*window, np.unpackbits(bits, count=channels, bitorder="little").astype(bool))

@@ -1,0 +1,149 @@
+"""The NumPy interpreter: the definition of what a spike program computes.
+
+Every other implementation (C kernels on any machine, other runtimes) gives the same integers.
+All arithmetic is exact; nothing saturates and nothing wraps, because `validate` has proved that
+every sum fits. The only rounding is the halving in `lif`.
+"""
+
+import numpy as np
+
+from edgesvit.program.ops import (
+    Add,
+    Classify,
+    EncodeConv,
+    Kind,
+    MaxPool,
+    Op,
+    Program,
+    SelfAttention,
+    SpikeConv,
+    conv_size,
+)
+
+
+def lif(current: np.ndarray, threshold: np.ndarray | int) -> np.ndarray:
+    """Leaky integrate-and-fire, tau = 2 with decayed input, hard reset: bool [T, ...].
+
+    Per step: `v = floor((v + current[t]) / 2)`, a spike where `v >= threshold` (a tie fires), and
+    the membrane of a neuron that fired is 0 for the next step. v starts at 0. The halving rounds
+    towards minus infinity, as an arithmetic shift right does: (-1) >> 1 is -1.
+    """
+    membrane = np.zeros_like(current[0])
+    spikes = np.zeros(current.shape, bool)
+    for t, step in enumerate(current):
+        membrane = (membrane + step) >> 1
+        spikes[t] = membrane >= threshold
+        membrane = np.where(spikes[t], 0, membrane)
+    return spikes
+
+
+def encode(spikes: np.ndarray) -> np.ndarray:
+    """bool [T, ...] -> code bytes uint8 [...], bit t = step t."""
+    return np.bitwise_or.reduce(
+        [step.astype(np.uint8) << t for t, step in enumerate(spikes)]).astype(np.uint8)
+
+
+def decode(codes: np.ndarray, time_steps: int) -> np.ndarray:
+    """Code bytes [...] -> int64 [T, ...] of 0 and 1."""
+    return np.stack([(codes >> t) & 1 for t in range(time_steps)]).astype(np.int64)
+
+
+def patches(image: np.ndarray, op: EncodeConv | SpikeConv | MaxPool,
+            fill: np.ndarray | int = 0) -> np.ndarray:
+    """[H, W, C] -> [H_out, W_out, kernel * kernel, C]; taps outside the image read `fill`."""
+    height, width, channels = image.shape
+    padded = np.empty((height + 2 * op.pad, width + 2 * op.pad, channels), np.int64)
+    padded[:] = fill
+    padded[op.pad:op.pad + height, op.pad:op.pad + width] = image
+    out_h = conv_size(height, op.kernel, op.stride, op.pad)
+    out_w = conv_size(width, op.kernel, op.stride, op.pad)
+    taps = [padded[y:y + op.stride * (out_h - 1) + 1:op.stride,
+                   x:x + op.stride * (out_w - 1) + 1:op.stride]
+            for y in range(op.kernel) for x in range(op.kernel)]
+    return np.stack(taps, axis=2)
+
+
+def _matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Exact integer product; float64 holds every partial sum below 2**53 and runs on BLAS."""
+    return np.rint(x.astype(np.float64) @ weight.astype(np.float64)).astype(np.int64)
+
+
+def encode_conv(op: EncodeConv, pixels: np.ndarray, time_steps: int) -> np.ndarray:
+    """uint8 [H, W, C_in] -> codes [H_out, W_out, C_out]; the same current at every step."""
+    taps = patches(pixels, op, op.pad_pixel)
+    current = _matmul(taps.reshape(*taps.shape[:2], -1), op.weight) + op.bias
+    return encode(lif(np.broadcast_to(current, (time_steps, *current.shape)), op.threshold))
+
+
+def spike_conv(op: SpikeConv, levels: np.ndarray) -> np.ndarray:
+    """Levels or decoded spikes [T, H, W, C_in] -> codes [H_out, W_out, C_out]."""
+    taps = np.stack([patches(step, op) for step in levels])
+    current = _matmul(taps.reshape(*taps.shape[:3], -1), op.weight) + op.bias
+    return encode(lif(current, op.threshold))
+
+
+def max_pool(op: MaxPool, codes: np.ndarray) -> np.ndarray:
+    """Codes [H, W, C] -> codes [H_out, W_out, C]: OR over the window, nothing outside."""
+    return np.bitwise_or.reduce(patches(codes, op), axis=2).astype(np.uint8)
+
+
+def self_attention(op: SelfAttention, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """q, k [T, H, W, heads * d_qk] and v [T, H, W, heads * d_v] of 0/1 -> codes [H, W, heads * d_v].
+
+    current = ((q k^T) v) << shift. With shift >= T the halvings of `lif` lose no bit, so ties are
+    those of exact arithmetic. q (k^T v) gives the same integers.
+    """
+    steps, height, width, _ = q.shape
+
+    def heads(x: np.ndarray) -> np.ndarray:  # -> [T, heads, N, d]
+        return x.reshape(steps, height * width, op.heads, -1).swapaxes(1, 2)
+
+    mixed = _matmul(heads(q), _matmul(heads(k).swapaxes(2, 3), heads(v)))
+    current = mixed.swapaxes(1, 2).reshape(steps, height, width, -1) << op.shift
+    return encode(lif(current, op.threshold))
+
+
+def classify(op: Classify, levels: np.ndarray) -> np.ndarray:
+    """Levels or decoded spikes [T, H, W, C] -> logits int32 [1, 1, classes].
+
+    logits = bias + sum over t, h, w of levels, times weight: the mean's divisor T*H*W is part of
+    the logits' scale.
+    """
+    return (_matmul(levels.sum((0, 1, 2)), op.weight) + op.bias).astype(np.int32)[None, None]
+
+
+def step(op: Op, program: Program, env: dict[str, np.ndarray]) -> np.ndarray:
+    """What `op` writes, given the stored tensors `env` of the values it reads."""
+
+    def levels(name: str) -> np.ndarray:
+        stored = env[name]
+        if program.value(name).kind == Kind.SPIKES:
+            return decode(stored, program.time_steps)
+        return stored.astype(np.int64)
+
+    match op:
+        case EncodeConv():
+            return encode_conv(op, env[op.input], program.time_steps)
+        case SpikeConv():
+            return spike_conv(op, levels(op.input))
+        case MaxPool():
+            return max_pool(op, env[op.input])
+        case Add():
+            return (levels(op.input) + levels(op.branch)).astype(np.uint8)
+        case SelfAttention():
+            return self_attention(op, levels(op.query), levels(op.key), levels(op.value))
+        case Classify():
+            return classify(op, levels(op.input))
+
+
+def trace(program: Program, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Every stored tensor of one run, by value name. `image` is uint8 [H, W, C]."""
+    env = {program.input.name: np.asarray(image, np.uint8).reshape(program.input.shape)}
+    for op in program.ops:
+        env[op.output] = step(op, program, env)
+    return env
+
+
+def run(program: Program, image: np.ndarray) -> np.ndarray:
+    """Logits int32 [classes] of one image uint8 [H, W, C]."""
+    return trace(program, image)[program.output.name].reshape(-1)

@@ -1,0 +1,200 @@
+"""The spike program: a short list of integer operators over integer tensors.
+
+Everything here only describes. `interpret` says what the operators compute, `validate` which
+descriptions make sense, `plan` where tensors live, `file` how a program is stored.
+
+Notation: T time steps, H x W tokens or pixels, C channels. Tensors are channels-last.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+MAX_TIME_STEPS = 8  # a spike code is one byte: bit t is step t
+
+
+class Kind(IntEnum):
+    """What the numbers of a tensor mean, and how they are stored."""
+
+    PIXELS = 0  # uint8 [H, W, C], the image as the camera gives it
+    SPIKES = 1  # uint8 [H, W, C], a code byte a neuron: bit t is the spike of step t
+    LEVELS = 2  # uint8 [T, H, W, C], sums of spikes on the residual stream, 0..max_level
+    LOGITS = 3  # int32 [1, 1, C], class scores
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor between operators; `max_level` bounds every element (PIXELS 255, SPIKES 1)."""
+
+    name: str
+    kind: Kind
+    shape: tuple[int, int, int]  # H, W, C
+    max_level: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """H * W."""
+        return self.shape[0] * self.shape[1]
+
+    def stored_bytes(self, time_steps: int) -> int:
+        """Bytes this tensor takes in the arena."""
+        elements = self.tokens * self.shape[2]
+        return elements * {Kind.LEVELS: time_steps, Kind.LOGITS: 4}.get(self.kind, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodeConv:
+    """First convolution on pixels, computed once for all T steps, then LIF.
+
+    A tap outside the image reads `pad_pixel` of its channel: the grey level that normalisation
+    maps to zero.
+    """
+
+    input: str
+    output: str
+    kernel: int
+    stride: int
+    pad: int
+    weight: np.ndarray  # int8 [kernel * kernel * C_in, C_out], tap-major, then input channel
+    bias: np.ndarray  # int32 [C_out]
+    threshold: np.ndarray  # int32 [C_out]
+    pad_pixel: np.ndarray  # uint8 [C_in]
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeConv:
+    """Convolution (kernel 1: linear layer) of spikes or levels, then LIF.
+
+    `certified[c]` promises that the accumulator of channel c fits int16 whatever the input.
+    """
+
+    input: str
+    output: str
+    kernel: int
+    stride: int
+    pad: int
+    weight: np.ndarray  # int8 [kernel * kernel * C_in, C_out]
+    bias: np.ndarray  # int32 [C_out]
+    threshold: np.ndarray  # int32 [C_out]
+    certified: np.ndarray  # bool [C_out]
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Max-pooling of spikes, which for 0/1 is a bitwise OR of code bytes."""
+
+    input: str
+    output: str
+    kernel: int
+    stride: int
+    pad: int
+
+
+@dataclass(frozen=True)
+class Add:
+    """Residual addition: levels (or spikes) `input` plus spikes `branch`."""
+
+    input: str
+    branch: str
+    output: str
+
+
+@dataclass(frozen=True)
+class SelfAttention:
+    """Spiking self-attention (q k^T) v per head and step, scaled by 2**shift, then LIF."""
+
+    query: str  # spikes [H, W, heads * d_qk], the head is the slow index
+    key: str  # spikes [H, W, heads * d_qk]
+    value: str  # spikes [H, W, heads * d_v]
+    output: str  # spikes [H, W, heads * d_v]
+    heads: int
+    shift: int
+    threshold: int
+
+
+@dataclass(frozen=True, eq=False)
+class Classify:
+    """Sum over tokens and steps, then a linear layer: the scores of the classes."""
+
+    input: str
+    output: str
+    weight: np.ndarray  # int8 [C_in, classes]
+    bias: np.ndarray  # int32 [classes]
+
+
+Op = EncodeConv | SpikeConv | MaxPool | Add | SelfAttention | Classify
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """One image and the logits every implementation must give for it."""
+
+    image: np.ndarray  # uint8 [H, W, C]
+    logits: np.ndarray  # int32 [classes]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A complete integer network: `values[0]` is the image, the last operator writes the logits."""
+
+    time_steps: int
+    values: tuple[Value, ...]
+    ops: tuple[Op, ...]
+    labels: tuple[str, ...] = ()
+    check: Check | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def value(self, name: str) -> Value:
+        """The value called `name` (KeyError when there is none)."""
+        for value in self.values:
+            if value.name == name:
+                return value
+        raise KeyError(name)
+
+    @property
+    def input(self) -> Value:
+        """The image."""
+        return self.values[0]
+
+    @property
+    def output(self) -> Value:
+        """The logits."""
+        return self.value(self.ops[-1].output)
+
+
+def inputs(op: Op) -> tuple[str, ...]:
+    """The names of the values an operator reads, in the order of its fields."""
+    match op:
+        case Add():
+            return (op.input, op.branch)
+        case SelfAttention():
+            return (op.query, op.key, op.value)
+        case _:
+            return (op.input,)
+
+
+def conv_size(size: int, kernel: int, stride: int, pad: int) -> int:
+    """Output length of a convolution or pooling along one axis."""
+    return (size + 2 * pad - kernel) // stride + 1
+
+
+def scratch_bytes(op: Op, program: Program) -> int:
+    """Working memory an operator needs beside its inputs and output; the C runtime checks it.
+
+    SpikeConv: event lists, T x K indices of 2 bytes (plus T x K levels of 1 byte for levels).
+    SelfAttention: K^T V of one head, T x d_qk x d_v counts of 2 bytes.
+    Classify: the channel sums, 4 bytes each.
+    """
+    steps = program.time_steps
+    match op:
+        case SpikeConv():
+            entry = 3 if program.value(op.input).kind == Kind.LEVELS else 2
+            return steps * op.weight.shape[0] * entry
+        case SelfAttention():
+            per_head = program.value(op.key).shape[2] // op.heads
+            return steps * per_head * (program.value(op.value).shape[2] // op.heads) * 2
+        case Classify():
+            return 4 * op.weight.shape[0]
+        case _:
+            return 0

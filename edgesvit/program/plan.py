@@ -1,0 +1,85 @@
+"""Where each tensor lives: buffer lifetimes -> offsets in one arena."""
+
+from dataclasses import dataclass
+
+from edgesvit.program.ops import Add, Kind, Program, inputs, scratch_bytes
+
+ALIGN = 16
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A stretch of the arena that is occupied while operators first..last run."""
+
+    name: str
+    bytes: int
+    first: int
+    last: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Offsets of every value and of every operator's scratch; `arena_bytes` holds them all."""
+
+    arena_bytes: int
+    value_offset: dict[str, int]
+    scratch_offset: tuple[int, ...]
+    buffers: tuple[Buffer, ...]
+
+
+def plan(program: Program) -> Plan:
+    """Place the largest buffers first, each at the lowest offset that is free while it lives.
+
+    A residual addition writes in place when nothing later reads the levels it adds to.
+    """
+    owner, buffers = _buffers(program)
+    placed: list[Buffer] = []
+    for buffer in sorted(buffers, key=lambda b: (-b.bytes, b.first, b.name)):
+        placed.append(Buffer(buffer.name, buffer.bytes, buffer.first, buffer.last,
+                             _lowest_gap(buffer, placed)))
+    offsets = {b.name: b.offset for b in placed}
+    return Plan(
+        arena_bytes=max(b.offset + _aligned(b.bytes) for b in placed),
+        value_offset={v.name: offsets[owner[v.name]] for v in program.values},
+        scratch_offset=tuple(offsets.get(_scratch(i), 0) for i in range(len(program.ops))),
+        buffers=tuple(placed),
+    )
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGN) * ALIGN
+
+
+def _scratch(index: int) -> str:
+    return f"scratch of operator {index}"
+
+
+def _buffers(program: Program) -> tuple[dict[str, str], list[Buffer]]:
+    """The buffer each value lives in, and all buffers with their lifetimes."""
+    last_read = {name: i for i, op in enumerate(program.ops) for name in inputs(op)}
+    owner = {program.input.name: program.input.name}
+    life = {program.input.name: [0, last_read.get(program.input.name, 0)]}
+    scratch = []
+    for i, op in enumerate(program.ops):
+        end = last_read.get(op.output, len(program.ops))
+        in_place = (isinstance(op, Add) and last_read[op.input] == i
+                    and program.value(op.input).kind == Kind.LEVELS)
+        owner[op.output] = owner[op.input] if in_place else op.output
+        life.setdefault(owner[op.output], [i, end])[1] = end
+        if needed := scratch_bytes(op, program):
+            scratch.append(Buffer(_scratch(i), needed, i, i))
+    values = [Buffer(name, program.value(name).stored_bytes(program.time_steps), *life[name])
+              for name in life]
+    return owner, values + scratch
+
+
+def _lowest_gap(buffer: Buffer, placed: list[Buffer]) -> int:
+    busy = sorted((b.offset, b.offset + _aligned(b.bytes)) for b in placed
+                  if b.first <= buffer.last and buffer.first <= b.last)
+    offset = 0
+    for start, end in busy:
+        if offset + buffer.bytes <= start:
+            break
+        offset = max(offset, end)
+    return offset

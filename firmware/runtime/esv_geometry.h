@@ -1,0 +1,32 @@
+/* From file records to the kernels' arguments; shared by the loader's checks and the run. */
+#ifndef ESV_GEOMETRY_H
+#define ESV_GEOMETRY_H
+
+#include "esv_format.h"
+#include "esv_kernels.h"
+
+static inline esv_window esv_window_of(const esv_op *op, const esv_value *in, const esv_value *out,
+                                       uint8_t time_steps)
+{
+    esv_window w = {
+        .height = in->height, .width = in->width, .channels = in->channels,
+        .out_height = out->height, .out_width = out->width, .out_channels = out->channels,
+        .kernel = op->kernel, .stride = op->stride, .pad = op->pad,
+        .time_steps = time_steps,
+    };
+    return w;
+}
+
+static inline esv_attention esv_attention_of(const esv_op *op, const esv_value *query,
+                                             const esv_value *value, uint8_t time_steps)
+{
+    esv_attention a = {
+        .tokens = (uint16_t)(query->height * query->width), .heads = op->heads,
+        .query_dim = (uint16_t)(query->channels / op->heads),
+        .value_dim = (uint16_t)(value->channels / op->heads), .time_steps = time_steps,
+        .shift = (uint8_t)op->shift, .threshold = op->threshold,
+    };
+    return a;
+}
+
+#endif

@@ -1,0 +1,275 @@
+/* The loader: nothing runs before everything here has been proved, so that the kernels may trust
+ * their arguments. Offsets come from the file, so every sum of them is made in 64 bits. */
+#include "esv_format.h"
+#include "esv_geometry.h"
+#include "esv_runtime.h"
+
+typedef struct {
+    const uint8_t *file;
+    esv_header header;
+    esv_op op;
+    esv_value in[3], out;
+} context;
+
+/* `bytes` bytes at `at` lie inside the file, on an `align` boundary. */
+static int in_file(const context *c, uint32_t at, uint64_t bytes, uint32_t align)
+{
+    return at % align == 0 && (uint64_t)at + bytes <= c->header.file_bytes;
+}
+
+static int small(const context *c, uint32_t at, uint32_t count)
+{
+    const int32_t *constant = (const int32_t *)(const void *)(c->file + at);
+    for (uint32_t i = 0; i < count; i++) {
+        if (constant[i] <= -ESV_SUM_LIMIT || constant[i] >= ESV_SUM_LIMIT) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int check_value(const context *c, const esv_value *v)
+{
+    uint64_t bytes = esv_value_bytes(v, c->header.time_steps);
+    return v->kind <= ESV_LOGITS && v->height && v->width && v->channels && v->max_level &&
+           v->max_level <= 255 && (v->kind != ESV_SPIKES || v->max_level == 1) &&
+           v->arena_offset % ESV_ALIGN == 0 && v->arena_offset + bytes <= c->header.arena_bytes;
+}
+
+static int disjoint(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
+{
+    return a + a_bytes <= b || b + b_bytes <= a;
+}
+
+/* Output, scratch and inputs share no byte; an addition may write where its levels are. */
+static int check_places(const context *c, uint32_t sources)
+{
+    const esv_op *op = &c->op;
+    uint8_t steps = c->header.time_steps;
+    uint64_t out_bytes = esv_value_bytes(&c->out, steps);
+    if (op->scratch_at % ESV_ALIGN || (uint64_t)op->scratch_at + op->scratch_bytes >
+                                          c->header.arena_bytes ||
+        !disjoint(op->scratch_at, op->scratch_bytes, c->out.arena_offset, out_bytes)) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < sources; i++) {
+        const esv_value *in = &c->in[i];
+        uint64_t bytes = esv_value_bytes(in, steps);
+        int in_place = op->code == ESV_ADD && i == 0 && in->kind == ESV_LEVELS &&
+                       in->arena_offset == c->out.arena_offset;
+        if (!disjoint(op->scratch_at, op->scratch_bytes, in->arena_offset, bytes) ||
+            (!in_place && !disjoint(in->arena_offset, bytes, c->out.arena_offset, out_bytes))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int window_size(uint32_t size, const esv_op *op, uint32_t out)
+{
+    return size + 2u * op->pad >= op->kernel &&
+           (size + 2u * op->pad - op->kernel) / op->stride + 1 == out;
+}
+
+static int check_window(const context *c)
+{
+    const esv_op *op = &c->op;
+    return op->kernel >= 1 && op->kernel <= 16 && op->stride >= 1 && op->stride <= 16 &&
+           op->pad < op->kernel && c->out.kind == ESV_SPIKES &&
+           window_size(c->in[0].height, op, c->out.height) &&
+           window_size(c->in[0].width, op, c->out.width);
+}
+
+static int check_conv(const context *c, uint32_t max_level, uint32_t extra_bytes)
+{
+    const esv_op *op = &c->op;
+    uint64_t taps = (uint64_t)op->kernel * op->kernel * c->in[0].channels;
+    uint32_t channels = c->out.channels;
+    return check_window(c) && taps <= 65535 && taps * 128 * max_level < ESV_SUM_LIMIT &&
+           in_file(c, op->weight_at, taps * channels, 1) &&
+           in_file(c, op->bias_at, 4u * channels, 4) &&
+           in_file(c, op->threshold_at, 4u * channels, 4) &&
+           in_file(c, op->extra_at, extra_bytes, 1) && small(c, op->bias_at, channels) &&
+           small(c, op->threshold_at, channels);
+}
+
+static int check_spike_conv(const context *c)
+{
+    const esv_value *in = &c->in[0];
+    if ((in->kind != ESV_SPIKES && in->kind != ESV_LEVELS) ||
+        !check_conv(c, in->max_level, (c->out.channels + 7u) / 8u)) {
+        return 0;
+    }
+    esv_window w = esv_window_of(&c->op, in, &c->out, c->header.time_steps);
+    return c->op.scratch_bytes >=
+           (in->kind == ESV_SPIKES ? esv_spike_conv_scratch(&w) : esv_level_conv_scratch(&w));
+}
+
+static int same_shape(const esv_value *a, const esv_value *b)
+{
+    return a->height == b->height && a->width == b->width && a->channels == b->channels;
+}
+
+static int check_add(const context *c)
+{
+    const esv_value *in = &c->in[0];
+    return (in->kind == ESV_SPIKES || in->kind == ESV_LEVELS) && c->in[1].kind == ESV_SPIKES &&
+           c->out.kind == ESV_LEVELS && same_shape(in, &c->in[1]) && same_shape(in, &c->out) &&
+           c->out.max_level == in->max_level + 1;
+}
+
+static int check_attention(const context *c)
+{
+    const esv_op *op = &c->op;
+    const esv_value *query = &c->in[0], *value = &c->in[2];
+    uint64_t tokens = (uint64_t)query->height * query->width;
+    if (query->kind != ESV_SPIKES || c->in[1].kind != ESV_SPIKES || value->kind != ESV_SPIKES ||
+        c->out.kind != ESV_SPIKES || !same_shape(query, &c->in[1]) ||
+        !same_shape(value, &c->out) || query->height != value->height ||
+        query->width != value->width || !op->heads || query->channels % op->heads ||
+        value->channels % op->heads || tokens > 65535 || op->shift > 16 ||
+        (tokens * (query->channels / op->heads)) << op->shift >= ESV_SUM_LIMIT ||
+        op->threshold <= -ESV_SUM_LIMIT || op->threshold >= ESV_SUM_LIMIT) {
+        return 0;
+    }
+    /* In 64 bits before the kernel's own 32-bit formula may be trusted. */
+    uint64_t counts = 2ull * c->header.time_steps * (query->channels / op->heads) *
+                      (value->channels / op->heads);
+    return op->scratch_bytes >= counts;
+}
+
+static int check_classify(const context *c)
+{
+    const esv_value *in = &c->in[0];
+    /* 8 steps of level 255, whatever the value declares: a channel sum fits int32. */
+    uint64_t largest = (uint64_t)in->height * in->width * 8 * 255;
+    return (in->kind == ESV_SPIKES || in->kind == ESV_LEVELS) && c->out.kind == ESV_LOGITS &&
+           c->out.height == 1 && c->out.width == 1 && largest < ESV_SUM_LIMIT &&
+           in_file(c, c->op.weight_at, (uint64_t)in->channels * c->out.channels, 1) &&
+           in_file(c, c->op.bias_at, 4u * c->out.channels, 4) &&
+           c->op.scratch_bytes >= 4u * in->channels;
+}
+
+static int check_op(context *c, uint32_t index)
+{
+    static const uint8_t sources[] = {1, 1, 1, 2, 3, 1}; /* by enum esv_code */
+    esv_op *op = &c->op;
+    *op = esv_read_op(c->file, &c->header, index);
+    if (op->code > ESV_CLASSIFY || op->output >= c->header.values) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < sources[op->code]; i++) {
+        if (op->source[i] >= c->header.values) {
+            return 0;
+        }
+        c->in[i] = esv_read_value(c->file, &c->header, op->source[i]);
+    }
+    c->out = esv_read_value(c->file, &c->header, op->output);
+    if (!check_places(c, sources[op->code])) {
+        return 0;
+    }
+    switch (op->code) {
+    case ESV_ENCODE_CONV:
+        return c->in[0].kind == ESV_PIXELS && check_conv(c, 255, c->in[0].channels);
+    case ESV_SPIKE_CONV:
+        return check_spike_conv(c);
+    case ESV_MAX_POOL:
+        return c->in[0].kind == ESV_SPIKES && check_window(c) &&
+               c->in[0].channels == c->out.channels;
+    case ESV_ADD:
+        return check_add(c);
+    case ESV_SELF_ATTENTION:
+        return check_attention(c);
+    default:
+        return check_classify(c);
+    }
+}
+
+static esv_status check_header(context *c, uint32_t file_bytes)
+{
+    if (file_bytes < ESV_HEADER_BYTES) {
+        return ESV_TRUNCATED;
+    }
+    if (c->file[0] != 'E' || c->file[1] != 'S' || c->file[2] != 'V' || c->file[3] != 'P') {
+        return ESV_NOT_A_PROGRAM;
+    }
+    if ((uintptr_t)c->file % ESV_ALIGN) {
+        return ESV_MISALIGNED;
+    }
+    esv_header *h = &c->header;
+    *h = esv_read_header(c->file);
+    if (h->version != ESV_FORMAT_VERSION) {
+        return ESV_VERSION;
+    }
+    if (h->file_bytes > file_bytes || h->file_bytes < ESV_HEADER_BYTES) {
+        return ESV_TRUNCATED;
+    }
+    if (esv_crc32(c->file + ESV_CRC_FROM, h->file_bytes - ESV_CRC_FROM) != h->crc) {
+        return ESV_CORRUPTED;
+    }
+    if (h->time_steps < 1 || h->time_steps > 8 || !h->values || !h->ops ||
+        h->input >= h->values || h->output >= h->values ||
+        !in_file(c, h->values_at, (uint64_t)h->values * ESV_VALUE_BYTES, 1) ||
+        !in_file(c, h->ops_at, (uint64_t)h->ops * ESV_OP_BYTES, 1)) {
+        return ESV_BAD_HEADER;
+    }
+    return ESV_OK;
+}
+
+/* Only the last operator writes the output, and the check vector lies inside the file. */
+static esv_status check_ends(const context *c)
+{
+    esv_value in = esv_read_value(c->file, &c->header, c->header.input);
+    esv_value out = esv_read_value(c->file, &c->header, c->header.output);
+    int has_check = c->header.check_input_at != 0;
+    if (in.kind != ESV_PIXELS || out.kind != ESV_LOGITS || c->op.output != c->header.output) {
+        return ESV_BAD_HEADER;
+    }
+    if (has_check && (!in_file(c, c->header.check_input_at, esv_value_bytes(&in, 1), 1) ||
+                      !in_file(c, c->header.check_logits_at, 4u * out.channels, 4))) {
+        return ESV_BAD_HEADER;
+    }
+    return ESV_OK;
+}
+
+esv_status esv_open(esv_program *program, const void *file, uint32_t file_bytes)
+{
+    context c = {.file = file};
+    esv_status status = check_header(&c, file_bytes);
+    if (status != ESV_OK) {
+        return status;
+    }
+    for (uint32_t i = 0; i < c.header.values; i++) {
+        esv_value v = esv_read_value(c.file, &c.header, i);
+        if (!check_value(&c, &v)) {
+            return ESV_BAD_VALUE;
+        }
+    }
+    for (uint32_t i = 0; i < c.header.ops; i++) {
+        if (!check_op(&c, i)) {
+            return ESV_BAD_OPERATOR;
+        }
+    }
+    status = check_ends(&c);
+    if (status != ESV_OK) {
+        return status;
+    }
+    esv_value in = esv_read_value(c.file, &c.header, c.header.input);
+    esv_value out = esv_read_value(c.file, &c.header, c.header.output);
+    *program = (esv_program){
+        .file = c.file, .file_bytes = c.header.file_bytes, .crc = c.header.crc,
+        .arena_bytes = c.header.arena_bytes, .input_bytes = (uint32_t)esv_value_bytes(&in, 1),
+        .classes = out.channels, .operators = c.header.ops, .time_steps = c.header.time_steps,
+    };
+    return ESV_OK;
+}
+
+const char *esv_status_text(esv_status status)
+{
+    static const char *const text[] = {
+        "ok", "truncated", "not a spike program", "unknown format version", "checksum differs",
+        "not on a 16-byte boundary", "impossible header", "impossible value",
+        "impossible operator", "self-check failed",
+    };
+    return (uint32_t)status < sizeof text / sizeof *text ? text[status] : "unknown status";
+}

@@ -1,0 +1,146 @@
+#include "esv_runtime.h"
+
+#include <string.h>
+
+#include "esv_format.h"
+#include "esv_geometry.h"
+#include "esv_kernels.h"
+
+uint8_t *esv_input(const esv_program *program, void *arena)
+{
+    esv_header h = esv_read_header(program->file);
+    return (uint8_t *)arena + esv_read_value(program->file, &h, h.input).arena_offset;
+}
+
+const int32_t *esv_logits(const esv_program *program, const void *arena)
+{
+    esv_header h = esv_read_header(program->file);
+    uint32_t at = esv_read_value(program->file, &h, h.output).arena_offset;
+    return (const int32_t *)(const void *)((const uint8_t *)arena + at);
+}
+
+const uint8_t *esv_check_input(const esv_program *program)
+{
+    uint32_t at = esv_read_header(program->file).check_input_at;
+    return at ? program->file + at : NULL;
+}
+
+const int32_t *esv_check_logits(const esv_program *program)
+{
+    esv_header h = esv_read_header(program->file);
+    return h.check_input_at ? (const int32_t *)(const void *)(program->file + h.check_logits_at)
+                            : NULL;
+}
+
+static const int32_t *words(const uint8_t *file, uint32_t at)
+{
+    return (const int32_t *)(const void *)(file + at);
+}
+
+static esv_conv constants(const uint8_t *file, const esv_op *op)
+{
+    esv_conv conv = {
+        .weight = (const int8_t *)file + op->weight_at, .bias = words(file, op->bias_at),
+        .threshold = words(file, op->threshold_at), .certified = file + op->extra_at,
+        .pad_pixel = file + op->extra_at,
+    };
+    return conv;
+}
+
+static void classify(const uint8_t *file, const esv_op *op, const esv_value *in,
+                     const esv_value *out, uint8_t steps, const uint8_t *source, uint8_t *target,
+                     void *scratch)
+{
+    uint32_t tokens = (uint32_t)in->height * in->width;
+    if (in->kind == ESV_LEVELS) {
+        esv_sum_levels(tokens, in->channels, steps, source, scratch);
+    } else {
+        esv_sum_codes(tokens, in->channels, source, scratch);
+    }
+    esv_classify(in->channels, out->channels, (const int8_t *)file + op->weight_at,
+                 words(file, op->bias_at), scratch, (int32_t *)(void *)target);
+}
+
+static void add(const esv_value *in, uint8_t steps, const uint8_t *source, const uint8_t *branch,
+                uint8_t *target)
+{
+    uint32_t count = (uint32_t)in->height * in->width * in->channels;
+    if (in->kind == ESV_LEVELS) {
+        esv_add_to_levels(count, steps, source, branch, target);
+    } else {
+        esv_add_codes(count, steps, source, branch, target);
+    }
+}
+
+static void attend(const esv_op *op, const esv_value *query, const esv_value *value,
+                   uint8_t steps, uint8_t *const source[3], uint8_t *target, void *scratch)
+{
+    esv_attention a = esv_attention_of(op, query, value, steps);
+    esv_self_attention(&a, source[0], source[1], source[2], target, scratch);
+}
+
+void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
+{
+    const uint8_t *file = program->file;
+    esv_header h = esv_read_header(file);
+    esv_op op = esv_read_op(file, &h, index);
+    esv_value in[3], out = esv_read_value(file, &h, op.output);
+    uint8_t *source[3], *target = (uint8_t *)arena + out.arena_offset;
+    void *scratch = (uint8_t *)arena + op.scratch_at;
+    for (uint32_t i = 0; i < 3; i++) {
+        in[i] = esv_read_value(file, &h, op.source[i] < h.values ? op.source[i] : op.output);
+        source[i] = (uint8_t *)arena + in[i].arena_offset;
+    }
+    esv_conv conv = constants(file, &op);
+    esv_window window = esv_window_of(&op, &in[0], &out, h.time_steps);
+    switch (op.code) {
+    case ESV_ENCODE_CONV:
+        esv_encode_conv(&window, &conv, source[0], target);
+        break;
+    case ESV_SPIKE_CONV:
+        (in[0].kind == ESV_LEVELS ? esv_level_conv : esv_spike_conv)(&window, &conv, source[0],
+                                                                     target, scratch);
+        break;
+    case ESV_MAX_POOL:
+        esv_max_pool(&window, source[0], target);
+        break;
+    case ESV_ADD:
+        add(&in[0], h.time_steps, source[0], source[1], target);
+        break;
+    case ESV_SELF_ATTENTION:
+        attend(&op, &in[0], &in[2], h.time_steps, source, target, scratch);
+        break;
+    default:
+        classify(file, &op, &in[0], &out, h.time_steps, source[0], target, scratch);
+    }
+}
+
+esv_status esv_run(const esv_program *program, void *arena)
+{
+    if ((uintptr_t)arena % ESV_ALIGN) {
+        return ESV_MISALIGNED;
+    }
+    for (uint32_t i = 0; i < program->operators; i++) {
+        esv_run_operator(program, arena, i);
+    }
+    return ESV_OK;
+}
+
+esv_status esv_check(const esv_program *program, void *arena)
+{
+    const uint8_t *image = esv_check_input(program);
+    if (!image) {
+        return ESV_OK;
+    }
+    memcpy(esv_input(program, arena), image, program->input_bytes);
+    esv_status status = esv_run(program, arena);
+    if (status != ESV_OK) {
+        return status;
+    }
+    for (uint32_t i = 0; i < program->classes; i++) {
+        if (esv_logits(program, arena)[i] != esv_check_logits(program)[i]) {
+            return ESV_CHECK_FAILED;
+        }
+    }
+    return ESV_OK;
+}
