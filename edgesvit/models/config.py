@@ -1,0 +1,135 @@
+"""What a model is, as plain data: enough to build it, prune it, count it and lower it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from edgesvit.errors import UsageError
+
+MAX_TIME_STEPS = 8  # the spikes of one neuron over all T steps are one byte
+
+
+class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Spikformer (Zhou et al., ICLR 2023), dense or pruned; the neuron's tau is always 2.
+
+    `stem` are the widths of the four convolutions, the last one is the embedding width D. A '1' in
+    `pool` puts a max-pool (3x3, stride 2, padding 1) behind that stage's neuron: '0011' is the
+    CIFAR form, '1111' the ImageNet form. `qk_dims`, `v_dims` are per head, one entry per block;
+    `hidden_dims` is the MLP's width, one entry per block. A pruned model has smaller entries.
+    """
+
+    family: Literal["spikformer"] = "spikformer"
+    image_size: tuple[int, int]  # H, W in pixels
+    in_channels: int
+    classes: int
+    time_steps: int
+    stem: tuple[int, int, int, int]
+    pool: str
+    depth: int
+    heads: int
+    qk_dims: tuple[int, ...]
+    v_dims: tuple[int, ...]
+    hidden_dims: tuple[int, ...]
+    attention_scale: float = 0.125
+    attention_threshold: float = 0.5
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        _check_blocks(self)
+
+    @property
+    def dim(self) -> int:
+        """The embedding width D, the channels of the residual stream."""
+        return self.stem[3]
+
+    @property
+    def stage_sizes(self) -> tuple[tuple[int, int], ...]:
+        """H, W at which each of the four stem convolutions runs, then H, W of the token grid."""
+        sizes = [self.image_size]
+        for pooled in self.pool:
+            height, width = sizes[-1]
+            sizes.append(((height + 1) // 2, (width + 1) // 2) if pooled == "1" else sizes[-1])
+        return tuple(sizes)
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens N."""
+        height, width = self.stage_sizes[-1]
+        return height * width
+
+
+def spikformer(
+    image_size: tuple[int, int],
+    in_channels: int,
+    classes: int,
+    *,
+    dim: int,
+    depth: int,
+    heads: int,
+    time_steps: int = 4,
+    mlp_ratio: int = 4,
+    stem: Sequence[int] | None = None,
+    pool: str = "0011",
+    attention_scale: float = 0.125,
+) -> SpikformerConfig:
+    """An unpruned Spikformer; the stem widens D/8, D/4, D/2, D unless `stem` gives its widths."""
+    if heads < 1 or dim % heads:
+        raise UsageError(
+            f"dim {dim} cannot be split into {heads} heads",
+            f"choose --dim as a multiple of the heads, for example --dim {_above(dim, heads)}",
+        )
+    if stem is None and dim % 8:
+        raise UsageError(
+            f"dim {dim} gives no whole stem widths D/8, D/4, D/2",
+            f"choose --dim as a multiple of 8, or give --stem with four widths ending in {dim}",
+        )
+    widths = tuple(stem) if stem is not None else (dim // 8, dim // 4, dim // 2, dim)
+    if len(widths) != 4 or widths[3] != dim:
+        raise UsageError(
+            f"stem {','.join(map(str, widths))} does not end in the embedding width {dim}",
+            f"give four widths, the last one {dim}, for example --stem 16,32,64,{dim}",
+        )
+    return SpikformerConfig(
+        image_size=tuple(image_size), in_channels=in_channels, classes=classes,
+        time_steps=time_steps, stem=widths, pool=pool, depth=depth, heads=heads,
+        qk_dims=(dim // heads,) * depth, v_dims=(dim // heads,) * depth,
+        hidden_dims=(dim * mlp_ratio,) * depth, attention_scale=attention_scale,
+    )
+
+
+def _above(dim: int, heads: int) -> int:
+    return -(-dim // max(heads, 1)) * max(heads, 1)
+
+
+def _check_numbers(config: SpikformerConfig) -> None:
+    if not 1 <= config.time_steps <= MAX_TIME_STEPS:
+        raise UsageError(
+            f"time_steps is {config.time_steps}; the spikes of all steps of a neuron share a byte",
+            f"choose 1 to {MAX_TIME_STEPS} time steps",
+        )
+    if len(config.pool) != 4 or set(config.pool) - {"0", "1"}:
+        raise UsageError(
+            f"pool '{config.pool}' is not four characters of 0 and 1",
+            "for example 0011: pool after the third and the fourth stem stage",
+        )
+    scalars = ("in_channels", "classes", "depth", "heads")
+    for name, value in [
+        *((name, getattr(config, name)) for name in scalars),
+        *(("image_size", size) for size in config.image_size),
+        *(("stem", width) for width in config.stem),
+    ]:
+        if value < 1:
+            raise UsageError(f"{name} has the value {value}", "it must be 1 or more")
+
+
+def _check_blocks(config: SpikformerConfig) -> None:
+    for name in ("qk_dims", "v_dims", "hidden_dims"):
+        dims = getattr(config, name)
+        if len(dims) != config.depth:
+            raise UsageError(
+                f"{name} has {len(dims)} entries for {config.depth} blocks", "give one per block"
+            )
+        if min(dims) < 1:
+            raise UsageError(f"{name} has the value {min(dims)}", "a block keeps 1 or more")

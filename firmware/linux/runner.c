@@ -1,0 +1,173 @@
+/* The board runner for Linux: runs a spike program on a file of images and prints one line each.
+ *
+ *     edgesvit-runner PROGRAM.esv IMAGES.bin
+ *
+ * IMAGES.bin holds raw uint8 images (n, H, W, C). Lines on stdout, all `word key=value ...`:
+ *
+ *     program crc=... steps=T input=BYTES classes=N arena=BYTES
+ *     check pass
+ *     image index=I ns=NANOSECONDS instructions=COUNT logits=a,b,...
+ *     memory file=BYTES arena=BYTES arena_used=BYTES peak_rss=BYTES
+ *     done images=N
+ *
+ * instructions is -1 where the kernel offers no hardware counter. Exit status: 0, or 1 with one
+ * line on stderr.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "esv_runtime.h"
+
+#define PAINT 0xA5
+
+typedef struct {
+    const uint8_t *data; /* (bytes) */
+    size_t bytes;
+} mapped_file;
+
+/* A counting emulator plug-in brackets an inference by the addresses of these two. */
+void edgesvit_roi_begin(void);
+void edgesvit_roi_end(void);
+__attribute__((noinline)) void edgesvit_roi_begin(void) { __asm__ volatile("" ::: "memory"); }
+__attribute__((noinline)) void edgesvit_roi_end(void) { __asm__ volatile("" ::: "memory"); }
+
+static void fail(const char *what, const char *why)
+{
+    fprintf(stderr, "edgesvit-runner: %s: %s\n", what, why);
+    exit(1);
+}
+
+static mapped_file map_file(const char *path)
+{
+    mapped_file file = {0};
+    struct stat st;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        fail(path, strerror(errno));
+    }
+    file.bytes = (size_t)st.st_size;
+    if (file.bytes == 0) {
+        fail(path, "is empty");
+    }
+    void *at = mmap(NULL, file.bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (at == MAP_FAILED) {
+        fail(path, strerror(errno));
+    }
+    close(fd);
+    file.data = at;
+    return file;
+}
+
+static int open_instruction_counter(void)
+{
+    struct perf_event_attr attr;
+    memset(&attr, 0, sizeof attr);
+    attr.size = sizeof attr;
+    attr.type = PERF_TYPE_HARDWARE;
+    attr.config = PERF_COUNT_HW_INSTRUCTIONS;
+    attr.exclude_kernel = 1;
+    attr.exclude_hv = 1;
+    return (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+}
+
+static int64_t read_counter(int fd)
+{
+    int64_t count = -1;
+    if (fd < 0 || read(fd, &count, sizeof count) != (ssize_t)sizeof count) {
+        return -1;
+    }
+    return count;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void run_image(const esv_program *program, void *arena, const uint8_t *image, size_t index,
+                      int counter)
+{
+    memcpy(esv_input(program, arena), image, program->input_bytes);
+    int64_t count = read_counter(counter);
+    int64_t start = now_ns();
+    edgesvit_roi_begin();
+    esv_run(program, arena);
+    edgesvit_roi_end();
+    int64_t ns = now_ns() - start;
+    int64_t instructions = counter < 0 ? -1 : read_counter(counter) - count;
+    const int32_t *logits = esv_logits(program, arena);
+    printf("image index=%zu ns=%" PRId64 " instructions=%" PRId64 " logits=", index, ns,
+           instructions);
+    for (uint32_t c = 0; c < program->classes; c++) {
+        printf("%s%" PRId32, c ? "," : "", logits[c]);
+    }
+    putchar('\n');
+    fflush(stdout);
+}
+
+/* The highest byte of the arena that an inference wrote. */
+static size_t used(const uint8_t *arena, size_t bytes)
+{
+    while (bytes && arena[bytes - 1] == PAINT) {
+        bytes--;
+    }
+    return bytes;
+}
+
+static void print_memory(const esv_program *program, const uint8_t *arena)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("memory file=%" PRIu32 " arena=%" PRIu32 " arena_used=%zu peak_rss=%ld\n",
+           program->file_bytes, program->arena_bytes, used(arena, program->arena_bytes),
+           usage.ru_maxrss * 1024);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3) {
+        fail("usage", "edgesvit-runner PROGRAM.esv IMAGES.bin");
+    }
+    mapped_file file = map_file(argv[1]), images = map_file(argv[2]);
+    esv_program program;
+    esv_status status = esv_open(&program, file.data, (uint32_t)file.bytes);
+    if (status != ESV_OK) {
+        fail(argv[1], esv_status_text(status));
+    }
+    if (images.bytes % program.input_bytes) {
+        fail(argv[2], "is no whole number of images");
+    }
+    uint8_t *arena = aligned_alloc(16, program.arena_bytes); /* a multiple of 16 */
+    if (!arena) {
+        fail("arena", strerror(errno));
+    }
+    memset(arena, PAINT, program.arena_bytes);
+    printf("program crc=%08" PRIx32 " steps=%u input=%" PRIu32 " classes=%u arena=%" PRIu32 "\n",
+           program.crc, program.time_steps, program.input_bytes, program.classes,
+           program.arena_bytes);
+    if (esv_check(&program, arena) != ESV_OK) {
+        fail(argv[1], esv_status_text(ESV_CHECK_FAILED));
+    }
+    puts("check pass");
+    int counter = open_instruction_counter();
+    size_t count = images.bytes / program.input_bytes;
+    for (size_t i = 0; i < count; i++) {
+        run_image(&program, arena, images.data + i * program.input_bytes, i, counter);
+    }
+    print_memory(&program, arena);
+    printf("done images=%zu\n", count);
+    return 0;
+}
