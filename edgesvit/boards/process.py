@@ -3,9 +3,15 @@
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from edgesvit.errors import EdgesvitError, Unreachable
 
 _PR_SET_PDEATHSIG = 1
 
@@ -39,3 +45,48 @@ def stop(process: subprocess.Popen, grace_s: float = 2.0) -> None:
         if stream:
             with contextlib.suppress(OSError):
                 stream.close()
+
+
+def lines(argv: Sequence[str], what: str, deadline_s: float, idle_s: float) -> Iterator[str]:
+    """Run `argv` and yield its stdout lines as they come, without their newline.
+
+    Raises Unreachable when nothing comes for `idle_s`, when `deadline_s` passes, or when a signal
+    ends the process; EdgesvitError with its last words when it exits with another status. The
+    process is gone when the generator is, however that ends.
+    """
+    with tempfile.TemporaryFile() as errors:
+        process = start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+        try:
+            yield from _read(process, what, time.monotonic() + deadline_s, idle_s)
+            _finish(process, what, errors)
+        finally:
+            stop(process)
+
+
+def _read(process: subprocess.Popen, what: str, deadline: float, idle_s: float) -> Iterator[str]:
+    pending = b""
+    descriptor = process.stdout.fileno()
+    while True:
+        wait_s = min(idle_s, deadline - time.monotonic())
+        if wait_s <= 0 or not select.select([descriptor], [], [], wait_s)[0]:
+            raise Unreachable(f"{what}: no answer for {idle_s:g} s, or not done in time",
+                              "is the machine overloaded? try fewer --images")
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            return
+        *complete, pending = (pending + chunk).split(b"\n")
+        for line in complete:
+            yield line.decode(errors="replace")
+
+
+def _finish(process: subprocess.Popen, what: str, errors: IO[bytes]) -> None:
+    try:
+        status = process.wait(5)
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"{what}: closed its output but does not end") from None
+    if status < 0:
+        raise Unreachable(f"{what}: ended by {signal.Signals(-status).name}", "run it again")
+    if status:
+        errors.seek(0)
+        words = errors.read().decode(errors="replace").strip().splitlines()
+        raise EdgesvitError(f"{what}: {words[-1] if words else f'exit status {status}'}")

@@ -118,6 +118,16 @@ def write(program: Program, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def crc32(path: Path) -> str:
+    """The program's name on the wire: its checksum in 8 hex digits."""
+    return f"{_HEADER.unpack_from(path.read_bytes())[4]:08x}"
+
+
+def arena_bytes(path: Path) -> int:
+    """The arena that the program at `path` asks for."""
+    return _HEADER.unpack_from(path.read_bytes())[11]
+
+
 def read(path: Path) -> Program:
     """Read an .esv file; EdgesvitError naming the file and the fault when it is damaged."""
     try:

@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -127,13 +126,28 @@ static size_t used(const uint8_t *arena, size_t bytes)
     return bytes;
 }
 
+/* From /proc: getrusage would count what the parent held before exec. -1 when not told. */
+static long peak_rss_bytes(void)
+{
+    char line[128];
+    long kib = -1;
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status && kib < 0 && fgets(line, sizeof line, status)) {
+        if (sscanf(line, "VmHWM: %ld kB", &kib) != 1) {
+            kib = -1;
+        }
+    }
+    if (status) {
+        fclose(status);
+    }
+    return kib < 0 ? -1 : kib * 1024;
+}
+
 static void print_memory(const esv_program *program, const uint8_t *arena)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
     printf("memory file=%" PRIu32 " arena=%" PRIu32 " arena_used=%zu peak_rss=%ld\n",
            program->file_bytes, program->arena_bytes, used(arena, program->arena_bytes),
-           usage.ru_maxrss * 1024);
+           peak_rss_bytes());
 }
 
 int main(int argc, char **argv)

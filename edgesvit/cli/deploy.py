@@ -1,0 +1,81 @@
+"""`edgesvit deploy`: a model on a board, proven and timed."""
+
+import click
+import msgspec
+
+from edgesvit.cli import options
+from edgesvit.cli.output import error_record, note, print_error, print_json, progress
+from edgesvit.data.dataset import Dataset
+from edgesvit.deploy import Deployment, prepare, require_fit
+from edgesvit.deploy import deploy as deploy_to
+from edgesvit.errors import DoesNotFit, EdgesvitError, UsageError
+from edgesvit.profiles import Profile
+from edgesvit.report.deployment import deployment_table
+from edgesvit.run_folder import RunFolder
+from edgesvit.targets import Target
+
+
+@click.command(epilog="Example: edgesvit deploy --target qemu-mps3-an547 --images 50")
+@click.option("--target", "names", multiple=True, required=True, metavar="NAME[,NAME...]",
+              help="Where to run; see `edgesvit targets`. May be given several times.")
+@options.model
+@options.data
+@click.option("--images", default=20, show_default=True, type=click.IntRange(1),
+              help="Held-out images to run on the target.")
+@options.profile
+@options.run
+@click.option("--no-compress", is_flag=True, help="Fail instead of pruning a model that is too big.")
+@options.as_json
+def deploy(names: tuple[str, ...], model: str | None, data: str | None, images: int,
+           profile: str | None, run: str | None, no_compress: bool, as_json: bool) -> None:
+    """Make a model fit a board, put it there, run it and prove that the result is right.
+
+    The table is the answer; every result is also appended to results.jsonl in the run folder.
+    """
+    targets = options.target_list(names)
+    source = options.model_folder(model)
+    folder = options.run_folder(run, source)
+    held_out = options.dataset(data, source)
+    if images > len(held_out):
+        raise UsageError(f"{held_out.name} has {len(held_out)} held-out images, not {images}",
+                         f"--images {len(held_out)}")
+    as_given = prepare(source, folder, held_out, images)
+    results, errors = [], []
+    for target in targets:
+        try:
+            fitting = options.profile_for(profile, target)
+            deployment = _fitting(as_given, source, folder, held_out, target, fitting, no_compress)
+            with progress(target.name, images) as done:
+                result = deploy_to(deployment, target, fitting, note, done)
+            folder.append_result(msgspec.to_builtins(result))
+            results.append(result)
+        except EdgesvitError as error:
+            errors.append((target.name, error))
+            print_error(error)
+    if as_json:
+        print_json({
+            "command": "deploy", "results": msgspec.to_builtins(results),
+            "errors": [{"target": name, **error_record(error)} for name, error in errors]})
+    elif results:
+        click.echo(deployment_table(results))
+        note(f"results: {folder.results_path}")
+    if errors:
+        raise click.exceptions.Exit(errors[0][1].exit_code)
+
+
+def _fitting(as_given: Deployment, source: RunFolder, folder: RunFolder, data: Dataset,
+             target: Target, profile: Profile, no_compress: bool) -> Deployment:
+    """The model as given when it fits, else a pruned one; DoesNotFit when that is not allowed."""
+    try:
+        require_fit(as_given, target, profile,
+                    f"edgesvit compress --model {source.path} --target {target.name}")
+        return as_given
+    except DoesNotFit as error:
+        if no_compress:
+            raise
+        note(f"{error.message}\ncompressing")
+    from edgesvit.compress.fit import fit
+
+    fitted = RunFolder(folder.path / f"fit-{target.name}")
+    fit(source, fitted, target, profile, data, note)
+    return prepare(fitted, fitted, data, len(as_given.images))

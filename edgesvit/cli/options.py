@@ -1,0 +1,49 @@
+"""Options that several verbs share, spelled the same everywhere."""
+
+from pathlib import Path
+
+import click
+
+from edgesvit import profiles
+from edgesvit import targets as registry
+from edgesvit.data import load
+from edgesvit.data.dataset import Dataset
+from edgesvit.profiles import Profile
+from edgesvit.resources import shipped_model
+from edgesvit.run_folder import RunFolder
+from edgesvit.targets import Target
+
+DEFAULT_MODEL = "spikformer-digits"
+
+model = click.option("--model", metavar="FOLDER",
+                     help="A run folder. Default: the small trained model that ships with edgesvit.")
+data = click.option("--data", metavar="NAME[:PATH]",
+                    help="Held-out images. Default: what the model was trained on.")
+run = click.option("--run", metavar="FOLDER", help="Where results go. Default: runs/MODEL.")
+profile = click.option("--profile", metavar="NAME", help="Memory profile. Default: the target's.")
+as_json = click.option("--json", "as_json", is_flag=True, help="The answer as JSON on stdout.")
+
+
+def model_folder(name: str | None) -> RunFolder:
+    """The run folder of `--model`."""
+    return RunFolder(name) if name else RunFolder(shipped_model(DEFAULT_MODEL))
+
+
+def run_folder(name: str | None, source: RunFolder) -> RunFolder:
+    """The folder of `--run`, or one beside the current directory named after the model."""
+    return RunFolder(name) if name else RunFolder(Path("runs") / source.path.name)
+
+
+def dataset(name: str | None, source: RunFolder) -> Dataset:
+    """The held-out split of `--data`, or of what the model was trained on."""
+    return load(name or source.card().data, "test")
+
+
+def target_list(names: tuple[str, ...]) -> list[Target]:
+    """The targets of repeated or comma-separated `--target` options."""
+    return [registry.load(name) for group in names for name in group.split(",") if name]
+
+
+def profile_for(name: str | None, target: Target) -> Profile:
+    """The profile of `--profile`, or the target's own."""
+    return profiles.load(name or target.default_profile)

@@ -1,0 +1,153 @@
+"""edgesvit train: train a model, or fine-tune the one in a run folder."""
+
+import shlex
+import sys
+
+import click
+import msgspec
+from click.core import ParameterSource
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from edgesvit.errors import UsageError
+
+EPILOG = """\b
+Examples:
+  edgesvit train --data digits --run runs/digits
+  edgesvit train --data cifar10:data/cifar-10-batches-bin --run runs/cifar --dim 96 --bf16
+  edgesvit train --data digits --run runs/tuned --from runs/pruned --epochs 5
+"""
+SHAPE = ("dim", "depth", "heads", "time_steps", "mlp_ratio", "stem", "pool", "attention_scale")
+
+
+@click.command(epilog=EPILOG)
+@click.option("--data", required=True, help="digits, cifar10:PATH, mnist:PATH, folder:PATH ...")
+@click.option("--run", required=True, help="Folder for the model; the same command continues it.")
+@click.option("--from", "start", default="", help="Run folder whose model is fine-tuned.")
+@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--dim", type=click.IntRange(1), default=64, show_default=True,
+              help="Embedding width D.")
+@click.option("--depth", type=click.IntRange(1), default=2, show_default=True, help="Blocks.")
+@click.option("--heads", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--time-steps", type=click.IntRange(1, 8), default=4, show_default=True)
+@click.option("--mlp-ratio", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--stem", help="Four widths a,b,c,D. [default: D/8,D/4,D/2,D]")
+@click.option("--pool", help="A 1 halves the image behind a stem stage, as in 0011.")
+@click.option("--attention-scale", type=float, default=0.125, show_default=True)
+@click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True)
+@click.option("--lr", "learning_rate", type=click.FloatRange(0, min_open=True), default=2e-3,
+              show_default=True, help="Highest learning rate of the cosine.")
+@click.option("--weight-decay", type=click.FloatRange(0), default=0.02, show_default=True)
+@click.option("--shift", "shift_px", type=click.IntRange(0), default=1, show_default=True,
+              help="Move training images by up to this many pixels.")
+@click.option("--flip/--no-flip", default=None, help="Mirror images. [default: photos only]")
+@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+              help="Keep the average of the weights, for example 0.998.")
+@click.option("--bf16", is_flag=True, help="Convolve in bfloat16: faster where the CPU has it.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+@click.pass_context
+def train(ctx: click.Context, as_json: bool, **options) -> None:
+    """Train a Spikformer, or fine-tune one, and evaluate it on the whole test split."""
+    try:
+        from edgesvit.train import Architecture, TrainSettings
+        from edgesvit.train import train as run_training
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UsageError("training needs torch, which is not installed",
+                         "pip install 'edgesvit[train]'") from None
+    given = {p.name for p in ctx.command.params
+             if ctx.get_parameter_source(p.name) is not ParameterSource.DEFAULT}
+    shape = {name: options.pop(name) for name in SHAPE}
+    shape["stem"] = _stem(shape["stem"])
+    settings = TrainSettings(architecture=_architecture(Architecture, shape, given), **options)
+    try:
+        with _bar() as show:
+            folder = run_training(settings, show, _command_line(ctx))
+    except KeyboardInterrupt:
+        click.echo("interrupted: the same command continues behind the last whole epoch", err=True)
+        sys.exit(130)
+    _answer(folder, as_json)
+
+
+def _architecture(kind: type, shape: dict, given: set[str]):
+    """None when fine-tuning, where the shape is the parent's; typed shape options clash there."""
+    if "start" not in given:
+        return kind(**shape)
+    clash = sorted(given & set(SHAPE))
+    if clash:
+        raise UsageError(f"--{clash[0].replace('_', '-')} cannot change the model of --from",
+                         "leave it away, or train a new model without --from")
+    return None
+
+
+def _stem(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(width) for width in text.split(","))
+    except ValueError:
+        raise UsageError(f"--stem {text} is not four whole numbers",
+                         "for example --stem 16,32,64,64") from None
+
+
+def _command_line(ctx: click.Context) -> str:
+    """The command as a person would type it again: only the options that were given."""
+    words = ["edgesvit", "train"]
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name)
+        if (ctx.get_parameter_source(parameter.name) is ParameterSource.DEFAULT
+                or parameter.name == "as_json" or value is False and not parameter.secondary_opts):
+            continue
+        if parameter.is_flag:
+            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+        else:
+            words += [parameter.opts[0], str(value)]
+    return shlex.join(words)
+
+
+class _bar:
+    """A progress bar on stderr; without a terminal one line per epoch."""
+
+    def __enter__(self):
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[now]}"),
+            TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal)
+        self.task = self.progress.add_task("train", total=None, epoch="", now="")
+        self.progress.start()
+        return self.show
+
+    def __exit__(self, *_):
+        self.progress.stop()
+
+    def show(self, now) -> None:
+        text = (f"loss {now.loss:.3f}  accuracy {now.accuracy:.1%}  "
+                f"{now.images_per_s:.0f} images/s")
+        self.progress.update(
+            self.task, total=now.epochs * now.steps, epoch=f"{now.epoch}/{now.epochs}", now=text,
+            completed=(now.epoch - 1) * now.steps + now.step)
+        if now.step == now.steps and not self.console.is_terminal:
+            self.console.print(f"epoch {now.epoch}/{now.epochs}  {text}", highlight=False)
+
+
+def _answer(folder, as_json: bool) -> None:
+    card = folder.card()
+    if as_json:
+        document = {"schema_version": 1, "run": str(folder.path), "data": card.data,
+                    "config": card.config, "metrics": card.metrics, "command": card.command}
+        click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+        return
+    config = card.config
+    table = Table(show_header=False, box=None)
+    for name, value in [
+        ("model", str(folder.path)),
+        ("shape", f"{config.family} dim {config.dim}, {config.depth} blocks, {config.heads} heads, "
+                  f"{config.time_steps} time steps, {config.tokens} tokens"),
+        ("test accuracy", f"{card.metrics['test_accuracy']:.2%} "
+                          f"of {card.metrics['test_images']:.0f} images (float)"),
+    ]:
+        table.add_row(name, value)
+    Console(highlight=False, soft_wrap=True).print(table)

@@ -1,0 +1,115 @@
+"""Make a model fit a board: the smallest uniform channel pruning that meets its memory.
+
+Weights are 8 bits per channel throughout; what is searched is the one rate at which every allowed
+channel group is pruned. Pruning is physical: the result is a smaller model in a run folder.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import torch
+
+from edgesvit.compress import channels
+from edgesvit.cost import memory
+from edgesvit.data import load
+from edgesvit.data.dataset import Dataset
+from edgesvit.errors import DoesNotFit
+from edgesvit.evaluate import integer_accuracy, program_of
+from edgesvit.models.spikformer import Spikformer, build
+from edgesvit.profiles import Profile, Recipe
+from edgesvit.program.file import to_bytes
+from edgesvit.program.ops import Program
+from edgesvit.run_folder import ModelCard, RunFolder
+from edgesvit.targets import Target
+
+RATE_STEP = 0.05
+
+
+def fit(source: RunFolder, out: RunFolder, target: Target, profile: Profile, data: Dataset,
+        note: Callable[[str], None]) -> ModelCard:
+    """Write into `out` the least pruned model that fits `target` and `profile`.
+
+    Raises DoesNotFit naming the binding constraint: memory that no allowed rate reaches, or
+    accuracy lost beyond the profile's limit (the pruned model is kept in `out` all the same).
+    """
+    card = source.card()
+    model = _model(card, source)
+    rates = _rates(profile.recipe)
+    chosen = _least(rates, lambda rate: not _short(
+        _pruned(model, profile.recipe, rate, target), card, data, target, profile))
+    if chosen is None:
+        worst = _pruned(model, profile.recipe, rates[-1], target)
+        raise DoesNotFit(
+            f"INFEASIBLE: {target.name} at the highest rate {rates[-1]:.2f}: "
+            + "; ".join(_short(worst, card, data, target, profile)),
+            "choose a larger target, or a smaller model: edgesvit train --dim ...")
+    pruned = _pruned(model, profile.recipe, chosen, target)
+    return _finish(card, pruned, chosen, source, out, target, profile, data, note)
+
+
+def _finish(card: ModelCard, pruned: Spikformer, rate: float, source: RunFolder, out: RunFolder,
+            target: Target, profile: Profile, data: Dataset, note: Callable[[str], None]
+            ) -> ModelCard:
+    before = integer_accuracy(program_of(card, source.weights(), data), data)
+    small = _card(card, pruned, {"pruning_rate": rate}, source)
+    out.write_model(small, pruned.state_dict())
+    if profile.recipe.fine_tune_epochs:
+        from edgesvit.train import fine_tune
+        small = fine_tune(out, profile.recipe.fine_tune_epochs, load(card.data, "train"), note)
+    after = integer_accuracy(program_of(small, out.weights(), data), data)
+    small = msgspec.structs.replace(small, metrics=small.metrics | {"integer_accuracy": after})
+    out.write_model(small, out.weights())
+    note(f"pruned {', '.join(profile.recipe.groups)} at {rate:.2f}: integer accuracy "
+         f"{before:.2f} % -> {after:.2f} %, in {out.path}")
+    limit = profile.max_accuracy_drop
+    if limit is not None and before - after > limit:
+        raise DoesNotFit(
+            f"INFEASIBLE: to fit {target.name} the accuracy falls by {before - after:.2f} points, "
+            f"profile {profile.name!r} allows {limit:g} (pruned model kept in {out.path})",
+            f"edgesvit compress --model {source.path} --target {target.name} --fine-tune 20")
+    return small
+
+
+def _rates(recipe: Recipe) -> list[float]:
+    count = int(recipe.max_rate / RATE_STEP + 1e-9)
+    return [round(RATE_STEP * i, 2) for i in range(count + 1)]
+
+
+def _least(rates: Sequence[float], fits: Callable[[float], bool]) -> float | None:
+    """The lowest rate that fits, by bisection: memory falls as the rate rises."""
+    low, high = 0, len(rates)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(rates[middle]) else (middle + 1, high)
+    return rates[low] if low < len(rates) else None
+
+
+def _model(card: ModelCard, source: RunFolder) -> Spikformer:
+    model = build(card.config)
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in source.weights().items()})
+    return model.eval()
+
+
+def _pruned(model: Spikformer, recipe: Recipe, rate: float, target: Target) -> Spikformer:
+    keep = {group.name: channels.select(channels.importance(model, group), rate, target.lanes)
+            for group in channels.groups(model.config)
+            if group.name.split(".")[0] in recipe.groups}
+    return channels.prune(model, keep)
+
+
+def _program(pruned: Spikformer, card: ModelCard, data: Dataset) -> Program:
+    weights = {k: v.numpy() for k, v in pruned.state_dict().items()}
+    return program_of(msgspec.structs.replace(card, config=pruned.config), weights, data)
+
+
+def _short(pruned: Spikformer, card: ModelCard, data: Dataset, target: Target, profile: Profile
+           ) -> list[str]:
+    program = _program(pruned, card, data)
+    used = memory.estimate(program, len(to_bytes(program)), target)
+    return memory.shortfalls(used, target, profile)
+
+
+def _card(card: ModelCard, pruned: Spikformer, metrics: dict[str, float], source: RunFolder
+          ) -> ModelCard:
+    return msgspec.structs.replace(card, config=pruned.config, metrics=metrics,
+                                   parent=source.weights_sha256(), command="edgesvit compress")

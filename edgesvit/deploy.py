@@ -1,0 +1,87 @@
+"""From a trained model to a proven run on a board: the steps behind `edgesvit deploy`."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgesvit.boards.run import run as run_on_board
+from edgesvit.cost import memory
+from edgesvit.data.dataset import Dataset
+from edgesvit.evaluate import integer_accuracy, program_of
+from edgesvit.measure.result import TargetResult, require_equal, samples
+from edgesvit.profiles import Profile
+from edgesvit.program import file
+from edgesvit.program.interpret import run as interpret
+from edgesvit.program.ops import Program
+from edgesvit.run_folder import RunFolder
+from edgesvit.targets import Target
+
+Note = Callable[[str], None]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Deployment:
+    """A program on disk with the images to run, and what the definition says they give."""
+
+    name: str
+    program: Program
+    path: Path
+    images: np.ndarray  # uint8 [n, H, W, C]
+    expected: np.ndarray  # int32 [n, classes], from the interpreter
+    accuracy: float  # percent of all held-out images, integer program
+    accuracy_images: int
+    float_accuracy: float | None
+
+
+def prepare(model: RunFolder, run: RunFolder, data: Dataset, images: int) -> Deployment:
+    """Build the program of `model` into the folder `run`; the first `images` of `data` will run.
+
+    Raises UsageError for a model or data that do not fit together.
+    """
+    card = model.card()
+    program = program_of(card, model.weights(), data)
+    run.path.mkdir(parents=True, exist_ok=True)
+    file.write(program, run.program_path)
+    chosen = data.images[:images]
+    return Deployment(
+        name=model.path.name, program=program, path=run.program_path, images=chosen,
+        expected=np.stack([interpret(program, image) for image in chosen]),
+        accuracy=integer_accuracy(program, data), accuracy_images=len(data),
+        float_accuracy=card.metrics.get("test_accuracy"),
+    )
+
+
+def require_fit(deployment: Deployment, target: Target, profile: Profile, hint: str) -> None:
+    """Raise DoesNotFit when the estimate exceeds the target's memory or the profile's budgets."""
+    used = memory.estimate(deployment.program, deployment.path.stat().st_size, target)
+    memory.require_fit(deployment.program, used, target, profile, hint)
+
+
+def deploy(deployment: Deployment, target: Target, profile: Profile, note: Note,
+           progress: Progress = lambda done: None) -> TargetResult:
+    """Put the program on `target`, run all images there and prove that the logits are equal.
+
+    Raises DoesNotFit, Unreachable, ResultDiffers or EdgesvitError; returns nothing unproven.
+    """
+    estimated = memory.estimate(deployment.program, deployment.path.stat().st_size, target)
+    memory.require_fit(deployment.program, estimated, target, profile,
+                       f"edgesvit compress --target {target.name}")
+    board = run_on_board(target, deployment.path, deployment.images, note, progress)
+    require_equal(board.logits, deployment.expected, target.name)
+    return TargetResult(
+        target=target.name, title=target.title,
+        label="emulated" if target.emulator else "measured",
+        model=deployment.name, program_crc32=file.crc32(deployment.path),
+        images=len(deployment.images), logits_equal=len(deployment.images),
+        accuracy=deployment.accuracy, accuracy_images=deployment.accuracy_images,
+        float_accuracy=deployment.float_accuracy,
+        memory=memory.table(target, estimated, board.linked_bytes, board.observed_bytes),
+        instructions_per_inference=samples(board.instructions),
+        latency_us=samples(board.latency_us), retries=board.retries,
+        environment={"host": platform.platform(), "processor": platform.machine()}
+        | board.environment,
+    )

@@ -1,0 +1,356 @@
+"""Training and fine-tuning with a surrogate gradient, resumable after every epoch."""
+
+import ctypes
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgesvit.data import Dataset, load
+from edgesvit.errors import UsageError
+from edgesvit.models.config import SpikformerConfig, spikformer
+from edgesvit.models.spikformer import Spikformer, build
+from edgesvit.run_folder import ModelCard, RunFolder, append_line, write_atomic
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True):
+    """The shape of a new model; `pool` and `stem` follow from the image and `dim` when left out."""
+
+    dim: int = 64
+    depth: int = 2
+    heads: int = 4
+    time_steps: int = 4
+    mlp_ratio: int = 4
+    stem: tuple[int, ...] | None = None
+    pool: str | None = None
+    attention_scale: float = 0.125
+
+
+class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides the result of a training; a resumed run must have the same.
+
+    A new model needs `architecture`, fine-tuning takes the model of the run folder `start`.
+    `shift_px` moves every image at random, `flip` mirrors (None: for photos only), `ema` averages
+    the weights over about 1 / (1 - ema) steps, 0 switches it off.
+    """
+
+    data: str
+    run: str
+    architecture: Architecture | None = None
+    start: str = ""
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.05
+    clip_norm: float = 1.0
+    shift_px: int = 1
+    flip: bool | None = None
+    ema: float = 0.0
+    bf16: bool = False
+    seed: int = 0
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where a training stands, told after every step; accuracy is that on augmented batches."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    images_per_s: float
+
+
+def train(
+    settings: TrainSettings,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    command: str = "",
+) -> RunFolder:
+    """Train to the last epoch, evaluate once on the whole test split and write the run folder.
+
+    An interrupted training continues behind its last whole epoch when called with the same
+    settings, and ends with the same weights as an uninterrupted one. UsageError when the folder
+    belongs to other settings.
+    """
+    folder = RunFolder(settings.run)
+    if _claim(folder, settings):
+        return folder
+    _keep_memory()
+    dataset, config, parent = _prepare(settings)
+    session = _Session(settings, config, len(dataset))
+    if settings.start:
+        session.load_weights(RunFolder(settings.start).weights())
+    session.resume(folder)
+    batches = _Batches(dataset, settings)
+    while session.epoch < settings.epochs:
+        row = session.run_epoch(batches, on_progress)
+        append_line(metrics_path(folder), row)
+        session.save(folder)
+    return _finish(folder, session, dataset, command, parent)
+
+
+def evaluate(model: nn.Module, dataset: Dataset, batch_size: int = 256) -> float:
+    """The share of images whose largest logit is the right class, as a float model sees them."""
+    device = next(model.parameters()).device
+    correct = 0
+    model.eval()
+    with torch.inference_mode():
+        for first in range(0, len(dataset), batch_size):
+            pixels = torch.from_numpy(dataset.images[first : first + batch_size].copy()).to(device)
+            predicted = model(normalised(pixels, dataset.mean, dataset.std)).argmax(1).cpu()
+            labels = torch.from_numpy(dataset.labels[first : first + batch_size])
+            correct += int((predicted == labels).sum())
+    return correct / len(dataset)
+
+
+def normalised(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 [B, H, W, C] to float [B, C, H, W] in channels-last order, without moving a byte."""
+    scale = 1 / (255 * torch.tensor(std, device=pixels.device))
+    offset = 255 * torch.tensor(mean, device=pixels.device)
+    return ((pixels.float() - offset) * scale).permute(0, 3, 1, 2)
+
+
+def metrics_path(folder: RunFolder) -> Path:
+    """One line per epoch."""
+    return folder.path / "metrics.jsonl"
+
+
+def default_pool(image_size: tuple[int, int]) -> str:
+    """Pool behind the last stages until the token grid is at most 8 wide, at least once."""
+    pools, side = 1, (max(image_size) + 1) // 2
+    while side > 8 and pools < 4:
+        pools, side = pools + 1, (side + 1) // 2
+    return "0" * (4 - pools) + "1" * pools
+
+
+class _Session:
+    """What changes during a training: model, optimizer, average, epoch."""
+
+    def __init__(self, settings: TrainSettings, config: SpikformerConfig, count: int):
+        self.settings, self.epoch = settings, 0
+        self.steps = max(count // settings.batch_size, 1)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.model = build(config).to(self.device)
+        # Decay pulls weights towards 0; on thresholds' scales and biases it would only bias them.
+        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        vectors = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW([
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ])
+        self.average: dict[str, Tensor] | None = None
+
+    def load_weights(self, arrays: dict[str, np.ndarray]) -> None:
+        self.model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()})
+
+    def run_epoch(
+        self, batches: "_Batches", on_progress: Callable[[Progress], None]
+    ) -> dict[str, float]:
+        """One pass over the training split; returns the epoch's line of metrics."""
+        self.model.train()
+        began, loss_sum, correct, seen = time.monotonic(), 0.0, 0, 0
+        for step, (images, labels) in enumerate(batches.epoch(self.epoch, self.steps), start=1):
+            logits, loss = self._step(images.to(self.device), labels.to(self.device), step)
+            loss_sum += loss * len(labels)
+            correct += int((logits.argmax(1).cpu() == labels).sum())
+            seen += len(labels)
+            rate = seen / (time.monotonic() - began)
+            on_progress(Progress(self.epoch + 1, self.settings.epochs, step, self.steps,
+                                 loss_sum / seen, correct / seen, rate))
+        self.epoch += 1
+        return {"epoch": self.epoch, "loss": loss_sum / seen, "train_accuracy": correct / seen,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "seconds": time.monotonic() - began}
+
+    def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, float]:
+        settings = self.settings
+        done = self.epoch * self.steps + step - 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(
+                done, settings.epochs * self.steps, settings.warmup_epochs * self.steps)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
+            logits = self.model(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        if settings.ema:
+            self._update_average()
+        return logits.detach(), float(loss.detach())
+
+    def _update_average(self) -> None:
+        current = self.model.state_dict()
+        if self.average is None:
+            self.average = {name: value.clone() for name, value in current.items()}
+        for name, value in current.items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - self.settings.ema)
+            else:
+                self.average[name].copy_(value)
+
+    def final_model(self) -> Spikformer:
+        """The model to keep: the averaged one when there is an average."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average)
+        return self.model.eval()
+
+    def save(self, folder: RunFolder) -> None:
+        import io
+
+        buffer = io.BytesIO()
+        torch.save({"epoch": self.epoch, "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(), "average": self.average}, buffer)
+        write_atomic({_state_path(folder): buffer.getvalue()})
+
+    def resume(self, folder: RunFolder) -> None:
+        """Continue behind the last whole epoch on disk, if there is one."""
+        if not _state_path(folder).exists():
+            return
+        try:
+            state = torch.load(_state_path(folder), weights_only=True, map_location=self.device)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.average = state["epoch"], state["average"]
+        except Exception:  # torch raises a dozen kinds for a damaged file
+            raise UsageError(f"{_state_path(folder)} is damaged",
+                             "delete it to start this training again") from None
+
+
+class _Batches:
+    """Augmented batches; the order and every shift depend on the seed and the epoch alone."""
+
+    def __init__(self, dataset: Dataset, settings: TrainSettings):
+        self.settings, self.mean, self.std = settings, dataset.mean, dataset.std
+        self.flip = dataset.photos if settings.flip is None else settings.flip
+        # One border pixel is enough: a shift reads it as often as it needs. Photos repeat their
+        # edge, drawings stand on an empty ground.
+        border = ((0, 0), (1, 1), (1, 1), (0, 0))
+        mode = "edge" if dataset.photos else "constant"
+        self.images = torch.from_numpy(np.pad(dataset.images, border, mode=mode))
+        self.labels = torch.from_numpy(dataset.labels.copy())
+
+    def epoch(self, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """`steps` batches: float [B, C, H, W] channels-last, int64 [B]."""
+        random = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.labels), generator=random)
+        for step in range(steps):
+            size = self.settings.batch_size
+            chosen = order[step * size : (step + 1) * size]
+            pixels = self._augmented(chosen, random)
+            yield normalised(pixels, self.mean, self.std), self.labels[chosen]
+
+    def _augmented(self, chosen: Tensor, random: torch.Generator) -> Tensor:
+        """uint8 [B, H, W, C] of the chosen images, shifted and perhaps mirrored, by one gather."""
+        height, width = self.images.shape[1] - 2, self.images.shape[2] - 2
+        count, far = len(chosen), self.settings.shift_px
+        down, right = torch.randint(-far, far + 1, (2, count, 1), generator=random)
+        rows = (torch.arange(1, height + 1) + down).clamp(0, height + 1)
+        columns = (torch.arange(1, width + 1) + right).clamp(0, width + 1)
+        if self.flip:
+            mirrored = torch.rand(count, 1, generator=random) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        return self.images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _prepare(settings: TrainSettings) -> tuple[Dataset, SpikformerConfig, str]:
+    """The training split, the model's shape and the parent's hash ('' for a new model)."""
+    if (settings.architecture is None) == (not settings.start):
+        raise UsageError("a new model has an architecture, a fine-tuned one a start, none has both",
+                         "leave --dim, --depth, --heads ... away together with --from")
+    dataset = load(settings.data, "train")
+    if settings.start:
+        parent = RunFolder(settings.start)
+        card = parent.card()
+        _check_same_task(card, dataset, settings)
+        # The parent's first layer has learned on pixels normalised its way.
+        dataset = dataclasses.replace(dataset, mean=card.mean, std=card.std)
+        return dataset, card.config, parent.weights_sha256()
+    shape = msgspec.structs.asdict(settings.architecture)
+    shape["pool"] = shape["pool"] or default_pool(dataset.image_size)
+    config = spikformer(dataset.image_size, dataset.channels, len(dataset.classes), **shape)
+    return dataset, config, ""
+
+
+def _check_same_task(card: ModelCard, dataset: Dataset, settings: TrainSettings) -> None:
+    config = card.config
+    wanted = (*config.image_size, config.in_channels, config.classes)
+    given = (*dataset.image_size, dataset.channels, len(dataset.classes))
+    if wanted != given:
+        raise UsageError(
+            "the model in {} takes {}x{}x{} images of {} classes, {} has {}x{}x{} of {}".format(
+                settings.start, *wanted, settings.data, *given),
+            f"fine-tune on the data it was trained on: --data {card.data}")
+
+
+def _claim(folder: RunFolder, settings: TrainSettings) -> bool:
+    """Write the settings into a new folder; True when it holds this very training, finished."""
+    path = folder.path / "train.json"
+    if not path.exists():
+        if folder.card_path.exists():
+            raise UsageError(f"{folder.path} already holds a model",
+                             f"choose another folder, or fine-tune it: --from {folder.path}")
+        write_atomic({path: msgspec.json.format(msgspec.json.encode(settings)) + b"\n"})
+        return False
+    try:
+        earlier = msgspec.json.decode(path.read_bytes(), type=TrainSettings)
+    except msgspec.DecodeError:
+        raise UsageError(f"{path} is damaged", f"choose another --run than {folder.path}") from None
+    names = [n for n in settings.__struct_fields__
+             if n != "run" and getattr(earlier, n) != getattr(settings, n)]
+    if names:
+        raise UsageError(
+            f"{folder.path} was begun with {names[0]} {getattr(earlier, names[0])}, "
+            f"not {getattr(settings, names[0])}",
+            "repeat the first command to continue it, or choose another --run")
+    return folder.card_path.exists() and not _state_path(folder).exists()
+
+
+def _finish(folder: RunFolder, session: _Session, dataset: Dataset, command: str,
+            parent: str) -> RunFolder:
+    model, settings = session.final_model(), session.settings
+    test = dataclasses.replace(load(settings.data, "test"), mean=dataset.mean, std=dataset.std)
+    metrics = {"test_accuracy": evaluate(model, test), "test_images": float(len(test)),
+               "epochs": float(session.epoch)}
+    card = ModelCard(
+        config=model.config, mean=dataset.mean, std=dataset.std, labels=dataset.classes,
+        data=settings.data, command=command, metrics=metrics, parent=parent)
+    folder.write_model(card, model.state_dict())
+    _state_path(folder).unlink(missing_ok=True)
+    return folder
+
+
+def _state_path(folder: RunFolder) -> Path:
+    return folder.path / "train-state.pt"
+
+
+def _schedule(step: int, steps: int, warmup: float) -> float:
+    """The share of the full learning rate: a linear rise, then half a cosine down to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def _keep_memory() -> None:
+    """Let glibc keep big freed blocks instead of giving them back to the kernel at every step.
+
+    Page faults on fresh blocks took a quarter of a training step on two cores.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library: slower, not wrong
+    mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+    mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD

@@ -1,0 +1,26 @@
+"""What several tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with fixtures and data sets that the repository does not carry."""
+    place = os.environ.get("EDGESVIT_SHARED")
+    folder = Path(place) if place else Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "fixtures").is_dir():
+        pytest.skip(f"needs the shared fixtures: no {folder}/fixtures (EDGESVIT_SHARED moves it)")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _two_threads():
+    """Small models lose more to waiting threads than they win, above all on shared cores."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return
+    torch.set_num_threads(min(2, os.cpu_count() or 1))

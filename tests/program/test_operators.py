@@ -1,0 +1,135 @@
+"""Every operator in C against the interpreter, on random and on adversarial cases."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgesvit.boards.local import HostProgram
+from edgesvit.program.file import to_bytes
+from edgesvit.program.interpret import trace
+from edgesvit.program.ops import Kind, Program, SpikeConv, Value
+from edgesvit.program.plan import plan
+from tests.program.programs import Builder, random_image, random_program
+
+
+def assert_equal(program: Program, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Every stored tensor after every operator is the same, byte for byte."""
+    expected, layout = trace(program, image), plan(program)
+    arenas = HostProgram(to_bytes(program)).arenas(image)
+    for op, arena in zip(program.ops, arenas, strict=True):
+        start = layout.value_offset[op.output]
+        size = program.value(op.output).stored_bytes(program.time_steps)
+        got = arena[start:start + size].tobytes()
+        assert got == np.ascontiguousarray(expected[op.output]).tobytes(), (op.output, type(op))
+    return expected
+
+
+def network(steps: int, image: tuple[int, int, int], build: Callable[[Builder], Value],
+            seed: int = 0) -> Program:
+    builder = Builder(np.random.default_rng(seed), steps, image)
+    return builder.finish(build(builder), 3)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_random_networks(seed):
+    program = random_program(seed)
+    assert_equal(program, random_image(program, seed))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 8])
+@pytest.mark.parametrize("channels", [1, 31, 32, 33, 65])
+def test_tile_edges(steps, channels):
+    program = network(steps, (3, 3, 1), lambda b: b.conv(b.encode(7), channels, 3, pad=1))
+    assert_equal(program, random_image(program, channels))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(1, 1, 0), (1, 2, 0), (2, 1, 0), (2, 2, 1),
+                                                       (3, 1, 1), (3, 2, 1), (5, 3, 2), (7, 2, 3)])
+@pytest.mark.parametrize("size", [(7, 7), (8, 5)])
+def test_window_shapes(kernel, stride, pad, size):
+    program = network(4, (*size, 2), lambda b: b.pool(
+        b.conv(b.encode(5, kernel, stride, pad), 6, 3, pad=1)))
+    assert_equal(program, random_image(program, kernel))
+
+
+def constant_image(program: Program, grey: int) -> np.ndarray:
+    return np.full(program.input.shape, grey, np.uint8)
+
+
+@pytest.mark.parametrize("grey", [0, 255])
+def test_all_silent_and_all_firing(grey):
+    def build(b: Builder) -> Value:
+        x = b.encode(9)
+        # bias and threshold such that everything, or nothing, fires at every step
+        b.ops[-1].weight[:] = 1
+        b.ops[-1].pad_pixel[:] = 0
+        b.ops[-1].bias[:] = -10
+        b.ops[-1].threshold[:] = 1
+        x = b.add(x, b.conv(x, 9))
+        return b.add(x, b.attend(x, 3, 2, 3))
+
+    program = network(4, (4, 4, 2), build)
+    expected = assert_equal(program, constant_image(program, grey))
+    assert set(np.unique(expected["v1"])) == {0b1111 if grey else 0}
+
+
+@pytest.mark.parametrize("offset", [-1, 0, 1])
+def test_ties_at_the_threshold(offset):
+    def build(b: Builder) -> Value:
+        x = b.encode(40)
+        b.ops[-1].weight[:] = 0
+        b.ops[-1].bias[:] = 2 * np.arange(40) + offset
+        b.ops[-1].threshold[:] = np.arange(40)  # (2 threshold + offset) >> 1 against threshold
+        return x
+
+    program = network(1, (1, 1, 1), build)
+    expected = assert_equal(program, constant_image(program, 0))
+    assert expected["v1"].all() == (offset >= 0) and expected["v1"].any() == (offset >= 0)
+
+
+def extreme(total: int) -> Program:
+    """A linear layer whose largest accumulator is exactly `total`: 600 inputs that all fire."""
+    def build(b: Builder) -> Value:
+        x = b.encode(600)
+        b.ops[-1].weight[:] = 0
+        b.ops[-1].bias[:] = 4
+        b.ops[-1].threshold[:] = 1
+        out = b.conv(x, 5)
+        weight = np.full((600, 5), total // 600, np.int8)
+        weight[:total % 600] += 1
+        sign = np.array([1, -1, 1, -1, 1])
+        rest = np.array([0, 0, 0, -1, 1], np.int32)
+        threshold = np.array([total >> 1, 1, (total >> 1) + 1, -total, 1], np.int32)
+        certified = sign * total + rest
+        b.ops[-1] = SpikeConv(x.name, out.name, 1, 1, 0, (weight * sign).astype(np.int8), rest,
+                              threshold, (certified <= 32767) & (certified >= -32768))
+        return out
+
+    return network(3, (1, 1, 1), build)
+
+
+@pytest.mark.parametrize(("total", "certified"), [(32766, 5), (32767, 4), (32768, 1), (60000, 0)])
+def test_int16_certificate_at_its_limits(total, certified):
+    program = extreme(total)
+    assert int(program.ops[1].certified.sum()) == certified
+    assert_equal(program, constant_image(program, 0))
+
+
+def test_levels_up_to_the_largest():
+    def build(b: Builder) -> Value:
+        x = b.encode(4)
+        b.ops[-1].bias[:] = 100_000
+        b.ops[-1].threshold[:] = 1
+        stream = b.add(x, x)
+        for _ in range(253):
+            stream = b.add(stream, x)
+        return b.add(x, b.conv(stream, 4))
+
+    program = network(8, (2, 1, 1), build)
+    assert max(v.max_level for v in program.values if v.kind == Kind.LEVELS) == 255
+    expected = assert_equal(program, constant_image(program, 200))
+    assert max(v.max() for k, v in expected.items() if k != "image" and v.dtype == np.uint8) == 255
