@@ -51,7 +51,7 @@ def prepare(model: RunFolder, run: RunFolder, data: Dataset, images: int) -> Dep
         name=model.path.name, program=program, path=run.program_path, images=chosen,
         expected=np.stack([interpret(program, image) for image in chosen]),
         accuracy=integer_accuracy(program, data), accuracy_images=len(data),
-        float_accuracy=card.metrics.get("test_accuracy"),
+        float_accuracy=_percent(card.metrics.get("test_accuracy")),
     )
 
 
@@ -85,3 +85,7 @@ def deploy(deployment: Deployment, target: Target, profile: Profile, note: Note,
         environment={"host": platform.platform(), "processor": platform.machine()}
         | board.environment,
     )
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

@@ -26,6 +26,8 @@ PACKAGES = ("busybox-static", "dropbear-bin", "openssh-sftp-server", "libc6", "l
 # In the order in which they depend on one another.
 MODULES = ("virtio_ring", "virtio", "virtio_mmio", "failover", "net_failover", "virtio_net")
 
+READY = "edgesvit: network is up"  # on the serial console
+
 RCS = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -38,7 +40,7 @@ hostname edgesvit
 ip link set lo up
 ip addr add 10.0.2.15/24 dev eth0
 ip link set eth0 up
-ip route add default via 10.0.2.2
+echo {READY}
 """
 INITTAB = """::sysinit:/etc/rcS
 ::respawn:/sbin/dropbear -F -E -s -j -k -p 22 -r /etc/dropbear/hostkey
@@ -178,7 +180,8 @@ def _tree(files: Mapping[str, Entry]) -> dict[str, Entry]:
 
 def _kept(deb: Path) -> Iterator[tuple[str, Entry]]:
     """The (path on the board, entry) pairs of the files in a package that the board needs."""
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as unpack:
+    argv = ["dpkg-deb", "--fsys-tarfile", str(deb)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as unpack:
         with tarfile.open(fileobj=unpack.stdout, mode="r|") as archive:
             for member in archive:
                 name = member.name.removeprefix("./").removeprefix("usr/")

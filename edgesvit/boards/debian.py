@@ -9,7 +9,7 @@ from edgesvit.boards.process import start, stop
 from edgesvit.errors import EdgesvitError
 from edgesvit.lower.compile import need
 
-HINT = "needs a Debian host and its package mirror this once; check `apt-get update`, then try again"
+HINT = "needs a Debian host and, this once, its package mirror; does `apt-get update` work?"
 
 
 class PackageTree:

@@ -9,7 +9,6 @@ import serial
 
 from edgesvit.boards.qemu_mcu import emulated_mcu
 from edgesvit.boards.serial import open_port
-from edgesvit.boards.ssh import serial_port_for
 from edgesvit.errors import ResultDiffers, Unreachable
 from edgesvit.lower.native import lower
 from edgesvit.measure.protocol import Identity, SerialSession

@@ -2,6 +2,7 @@
 
 import functools
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from edgesvit.errors import UsageError
 
 def load(path: Path, split: str, name: str, photos: bool) -> Dataset:
     """Keys `x_train`, `y_train` (or `jpeg_train`, `off_train`, `y_train`); test or val alike."""
-    arrays = _open(path)
+    modified_ns = path.stat().st_mtime_ns
+    arrays = _read(path, modified_ns)
     key = _split_key(arrays, split, path)
-    images, labels = checked(_images(path, key), arrays[f"y_{key}"], f"{path} {key}")
+    labels = arrays[f"y_{key}"]
+    images, labels = checked(_images(path, modified_ns, key), labels, f"{path} {key}")
     mean, std = _train_statistics(path, arrays)
     if "classes" in arrays:
         classes = tuple(str(c) for c in arrays["classes"])
@@ -25,36 +28,23 @@ def load(path: Path, split: str, name: str, photos: bool) -> Dataset:
     return Dataset(images, labels, classes, mean, std, name, photos)
 
 
-def _open(path: Path) -> np.lib.npyio.NpzFile:
+# Training, fine-tuning and evaluation in one process ask for the same files and pictures again, and
+# decoding 60,000 of them takes seconds. Kept in memory only; the time stamp notices a new file.
+@functools.lru_cache(maxsize=1)
+def _read(path: Path, modified_ns: int) -> dict[str, np.ndarray]:
     try:
-        return np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UsageError(f"no data file {path}", "check the path behind the colon") from None
-    except (OSError, ValueError, zipfile.BadZipFile):
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
         raise UsageError(
-            f"{path} is not a readable .npz file", "copy the file again: it may be cut short"
+            f"{path} is not a readable .npz file of plain arrays",
+            "copy the file again: it may be cut short",
         ) from None
 
 
-def _split_key(arrays: np.lib.npyio.NpzFile, split: str, path: Path) -> str:
-    for key in ("train",) if split == "train" else ("test", "val"):
-        if f"y_{key}" in arrays and (f"x_{key}" in arrays or f"jpeg_{key}" in arrays):
-            return key
-    raise UsageError(
-        f"{path} has no {split} split; its keys are {', '.join(arrays)}",
-        f"it needs x_{split} and y_{split}, or jpeg_{split}, off_{split} and y_{split}",
-    )
-
-
-def _images(path: Path, key: str) -> np.ndarray:
-    return _read_images(path, path.stat().st_mtime_ns, key)
-
-
-# Training, fine-tuning and evaluation in one process ask for the same pictures again; decoding
-# 60,000 of them takes seconds. Kept in memory only.
 @functools.lru_cache(maxsize=2)
-def _read_images(path: Path, modified_ns: int, key: str) -> np.ndarray:
-    arrays = _open(path)
+def _images(path: Path, modified_ns: int, key: str) -> np.ndarray:
+    arrays = _read(path, modified_ns)
     if f"x_{key}" in arrays:
         images = arrays[f"x_{key}"]
     else:
@@ -64,11 +54,23 @@ def _read_images(path: Path, modified_ns: int, key: str) -> np.ndarray:
     return images
 
 
-def _train_statistics(path: Path, arrays: np.lib.npyio.NpzFile) -> tuple[tuple, tuple]:
+def _split_key(arrays: dict[str, np.ndarray], split: str, path: Path) -> str:
+    for key in ("train",) if split == "train" else ("test", "val"):
+        jpegs = f"jpeg_{key}" in arrays and f"off_{key}" in arrays
+        if f"y_{key}" in arrays and (f"x_{key}" in arrays or jpegs):
+            return key
+    raise UsageError(
+        f"{path} has no {split} split; its keys are {', '.join(arrays)}",
+        f"it needs x_{split} and y_{split}, or jpeg_{split}, off_{split} and y_{split}",
+    )
+
+
+def _train_statistics(path: Path, arrays: dict[str, np.ndarray]) -> tuple[tuple, tuple]:
     key = _split_key(arrays, "train", path)
-    chosen = spread(len(arrays[f"y_{key}"]))
+    labels = arrays[f"y_{key}"]
+    chosen = spread(len(labels))
     if f"x_{key}" in arrays:
-        images = _images(path, key)[chosen]
+        images = arrays[f"x_{key}"][chosen]
     else:
         images = decode_jpegs(arrays[f"jpeg_{key}"], arrays[f"off_{key}"], chosen)
-    return statistics(checked(images, arrays[f"y_{key}"][chosen], f"{path} {key}")[0])
+    return statistics(checked(images, labels[chosen], f"{path} {key}")[0])

@@ -200,7 +200,7 @@ class SerialSession:
                                 "docs/protocol.md lists the errors")
 
     def _line(self, deadline: float) -> bytes | None:
-        """The next line that is not blank, None at the deadline."""
+        """The next line that is not blank; at the deadline what there is of it, or None."""
         while True:
             line, end, rest = self._buffer.partition(b"\n")
             if end:
@@ -208,7 +208,8 @@ class SerialSession:
                 if line.strip():
                     return line.rstrip(b"\r")
             elif time.monotonic() >= deadline:
-                return None
+                self._buffer = b""
+                return line or None
             else:
                 self._buffer += self._read()
 

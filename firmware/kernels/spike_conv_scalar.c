@@ -54,9 +54,11 @@ static void list_codes(const esv_window *w, const uint8_t *codes, uint32_t pixel
                        event_list *events)
 {
     const uint8_t *code = codes + pixel * w->channels;
+    /* A damaged program may feed bytes that are no codes: no list beyond step T - 1. */
+    uint32_t steps = (1u << w->time_steps) - 1;
     for (uint32_t c = 0; c < w->channels; c++) {
         event_list *list = events;
-        for (uint32_t bits = code[c]; bits; bits >>= 1, list++) {
+        for (uint32_t bits = code[c] & steps; bits; bits >>= 1, list++) {
             if (bits & 1) {
                 list->row[list->count++] = (uint16_t)(base + c);
             }

@@ -3,7 +3,8 @@
     python faulty_pty.py --tcp HOST:PORT | --run PROGRAM [ARGUMENT...]
                          [--fault DIRECTION:KIND:LINE:COLUMN]
 
-DIRECTION is `request` or `reply`, LINE counts from 0, KIND is one of
+DIRECTION is `request` or `reply`, LINE and COLUMN count from 0, COLUMN -1 is the end of the line,
+KIND is one of
     drop    the byte at COLUMN is lost
     flip    one bit of it changes
     cut     the line ends before COLUMN, its end-of-line included
@@ -41,7 +42,7 @@ class Fault:
             self.silent = True
         if self.silent or (hit and self.kind == "cut" and column >= self.target[1]):
             return b""
-        if hit and column == self.target[1]:
+        if hit and self.target[1] == (-1 if byte == b"\n" else column):
             if self.kind == "drop":
                 return b""
             if self.kind == "flip":

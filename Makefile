@@ -1,0 +1,43 @@
+# make demo      set up what the demo needs, then run a trained model on three boards
+# make test      set up what the tests need, then run them
+# make lint      ruff over everything
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-slow lint system clean
+
+demo: $(VENV)/.ready
+	$(BIN)/edgesvit deploy --target host,qemu-aarch64,qemu-mps3-an547
+
+test: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+# Tests of a minute and more each: kept out of `make test`.
+test-slow: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+
+# Cross compilers and QEMU from Debian's packages.
+system:
+	@scripts/system-packages
+
+$(BIN)/python: | system
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml | system $(BIN)/python
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+# torch first and by itself: nothing may pull another build of it.
+$(VENV)/.ready-dev: pyproject.toml | system $(BIN)/python
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.ready
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,5 @@
+"""`python -m edgesvit`."""
+
+from edgesvit.cli import main
+
+main()

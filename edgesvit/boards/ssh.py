@@ -1,0 +1,282 @@
+"""A Linux board reached with the system's own ssh and scp, the user's configuration and keys."""
+
+import contextlib
+import hashlib
+import math
+import os
+import re
+import select
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edgesvit.boards.hosts import check_host, host_for, serial_port_for
+from edgesvit.boards.process import start, stop
+from edgesvit.boards.ssh_errors import explain, last_line
+from edgesvit.errors import EdgesvitError, Unreachable
+from edgesvit.lower.compile import need
+
+__all__ = ["SshBoard", "host_for", "serial_port_for"]
+
+OPTIONS = {
+    "BatchMode": "yes",  # never ask: nobody may be there to answer
+    "ServerAliveInterval": "5",  # a cut cable is noticed after 15 s
+    "ServerAliveCountMax": "3",
+    "ControlPersist": "no",  # the connection is our child, not a daemon
+    "ClearAllForwardings": "yes",
+    "PermitLocalCommand": "no",
+    "RemoteCommand": "none",
+    "RequestTTY": "no",
+}
+SHELL_S = 60.0  # a short command on the board: list, hash, rename
+SLOWEST_BYTES_PER_S = 65536  # a copy slower than this is given up
+
+# Runs "$@" on the board and ends it when the connection does (its stdin closes), or after $1
+# seconds: sshd itself leaves a program without a terminal running.
+WATCHED = """
+limit_s=$1; shift; exec 3<&0
+timeout -s KILL "$limit_s" "$@" </dev/null 3<&- & job=$!
+{ cat <&3; kill "$job"; } >/dev/null 2>&1 & watch=$!
+exec 3<&-; wait "$job"; code=$?; kill "$watch"; exit "$code"
+"""
+
+COMMIT = """
+cd "$1"/.incoming && shift && printf '%s\\n' "$@" | sha256sum -c >/dev/null 2>&1 ||
+    { echo "what arrived is not what was sent" >&2; exit 1; }
+for line in "$@"; do mv -f "${line#*  }" .. || exit; done
+"""
+
+DESCRIBE = r"""
+read_file() { [ -r "$2" ] && printf '%s=%s\n' "$1" "$(tr -d '\000' <"$2" | head -n 1)"; }
+echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"
+echo "cores=$(grep -c ^processor /proc/cpuinfo)"
+echo "features=$(sed -n 's/^Features[^:]*: *//p;s/^flags[^:]*: *//p' /proc/cpuinfo | head -n 1)"
+read_file model /proc/device-tree/model
+read_file governor /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor
+read_file temperature_mc /sys/class/thermal/thermal_zone0/temp
+true
+"""
+
+
+class SshBoard:
+    """One connection to a board. `close` it, or use it in a `with`: nothing of it stays behind.
+
+    Every method raises Unreachable when the board does not answer or the connection is cut.
+    """
+
+    def __init__(self, host: str, port: int | None = None, options: Sequence[str] = (),
+                 connect_timeout_s: float = 10):
+        check_host(host)
+        self.host = host
+        self._options = [*options, *(["-o", f"Port={port}"] if port else [])]
+        self._connect_timeout_s = connect_timeout_s
+        self._folder: Path | None = None  # our control socket, and what ssh says
+        self._master: subprocess.Popen | None = None
+
+    def __enter__(self) -> "SshBoard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Open the connection that every later command shares; at most 3 s over the time-out."""
+        if self._master:
+            return
+        argv = [need("ssh"), "-M", "-N"]
+        need("scp")
+        self._folder = _private_folder()
+        with open(self._folder / "said", "wb") as said:
+            self._master = start([*argv, *self._flags(), self.host], env=_plain_env(),
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
+        # The client's own time-out does not cover a server that goes silent in the handshake.
+        deadline = time.monotonic() + self._connect_timeout_s + 3
+        while not (self._folder / "socket").exists():
+            if self._master.poll() is not None or time.monotonic() > deadline:
+                error = explain(self._said() or "timed out", self.host)
+                self.close()
+                raise error
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """End the connection and remove its files; harmless when there is none."""
+        if self._master:
+            stop(self._master)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._master = self._folder = None
+
+    def put(self, files: Sequence[Path], folder: str) -> tuple[str, ...]:
+        """Copy `files` into `folder`, relative to the home on the board; returns what was copied.
+
+        A file that is there with the same SHA-256 is left alone. The others are copied beside it,
+        checked, then renamed: a copy that was cut is never taken for the file.
+        """
+        wanted = {_safe(path.name): path for path in files}
+        if len(wanted) != len(files):
+            raise ValueError(f"two of the files have the same name: {[str(p) for p in files]}")
+        sums = {name: _sha256(path) for name, path in wanted.items()}
+        there = self._shell('mkdir -p "$1"/.incoming && cd "$1" && shift && '
+                            'sha256sum "$@" 2>/dev/null; true', _safe(folder), *wanted)
+        lines = [f"{value}  {name}" for name, value in sums.items()]
+        lines = [line for line in lines if line not in there.splitlines()]
+        names = tuple(line.partition("  ")[2] for line in lines)
+        if names:
+            self._copy([wanted[name] for name in names], f"{folder}/.incoming/")
+            self._shell(COMMIT, folder, *lines)
+        return names
+
+    def run(self, argv: Sequence[str], deadline_s: float, idle_s: float) -> Iterator[str]:
+        """Run a program on the board; yields its stdout lines as they come, without newline.
+
+        It starts in the home folder and ends with the generator. Raises Unreachable when the
+        connection is cut, nothing comes for `idle_s`, or it is not done after `deadline_s`;
+        EdgesvitError with its last words when it fails.
+        """
+        what = f"{self.host}: {os.path.basename(argv[0])}"
+        remote = _remote(WATCHED, str(math.ceil(deadline_s) + 5), *argv)
+        with tempfile.TemporaryFile() as errors:
+            process = start(self._ssh(remote), env=_plain_env(), stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, stderr=errors)
+            try:
+                rest = yield from _lines(process, what, deadline_s, idle_s)
+                errors.seek(0)
+                self._judge(process.wait(5), errors.read().decode(errors="replace"), what)
+            except subprocess.TimeoutExpired:
+                raise Unreachable(f"{what}: closed its output but does not end") from None
+            finally:
+                stop(process)
+        if rest:
+            yield rest
+
+    def describe(self) -> dict[str, str | int | float | list[str] | None]:
+        """What the board says of itself; None where it cannot say.
+
+        machine, kernel, model, governor, features (list), cores, temperature_c.
+        """
+        told = dict(line.split("=", 1) for line in self._shell(DESCRIBE).splitlines())
+        temperature = told.get("temperature_mc", "")
+        return {
+            **{key: told.get(key) or None for key in ("machine", "kernel", "model", "governor")},
+            "features": told["features"].split(),
+            "cores": int(told["cores"]),
+            "temperature_c": int(temperature) / 1000 if temperature.isdigit() else None,
+        }
+
+    def _shell(self, script: str, *arguments: str) -> str:
+        argv = self._ssh(_remote(script, *arguments))
+        return self._finish(argv, SHELL_S, f"{self.host}: sh")
+
+    def _copy(self, files: Sequence[Path], folder: str) -> None:
+        user, at, name = self.host.rpartition("@")
+        place = f"{user}{at}[{name}]" if ":" in name else self.host
+        argv = [need("scp"), "-q", *self._flags(), *(os.path.abspath(path) for path in files),
+                f"{place}:{folder}"]
+        size_bytes = sum(path.stat().st_size for path in files)
+        self._finish(argv, SHELL_S + size_bytes / SLOWEST_BYTES_PER_S, f"{self.host}: copy")
+
+    def _finish(self, argv: Sequence[str], deadline_s: float, what: str) -> str:
+        """stdout of a client that shares our connection."""
+        process = start(argv, env=_plain_env(), stdin=subprocess.DEVNULL, text=True,
+                        errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            output, errors = process.communicate(timeout=deadline_s)
+        except subprocess.TimeoutExpired:
+            raise Unreachable(f"{what}: not done after {deadline_s:.0f} s",
+                              f"is the board overloaded? try: ssh {self.host} uptime") from None
+        finally:
+            stop(process)
+        self._judge(process.returncode, errors, what)
+        return output
+
+    def _judge(self, status: int, errors: str, what: str) -> None:
+        """Nothing when a client ended well, otherwise the error that its status stands for."""
+        if status == 0:
+            return
+        # 255 is ssh's own word. scp says 1 for everything, so look at the connection itself; it
+        # may end a moment after its clients do.
+        if status == 255 or status < 0 or not self._alive(1.0 if status == 1 else 0.0):
+            raise Unreachable(f"{what}: connection lost ({last_line(self._said() or errors)})",
+                              "check the board's power and network, then run it again")
+        reason = last_line(errors) or f"exit status {status}"
+        if status > 128:
+            reason = f"killed by signal {status - 128}"
+        raise EdgesvitError(f"{what}: {reason}", "run it again; what was copied is kept")
+
+    def _alive(self, patience_s: float = 0.0) -> bool:
+        if self._master is None:
+            return False
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._master.wait(patience_s)
+        return self._master.poll() is None
+
+    def _ssh(self, remote: str) -> list[str]:
+        self.connect()
+        if not self._alive():
+            raise Unreachable(f"{self.host}: connection lost ({last_line(self._said())})",
+                              "check the board's power and network, then run it again")
+        return [need("ssh"), *self._flags(), self.host, remote]
+
+    def _flags(self) -> list[str]:
+        own = {**OPTIONS, "ControlPath": f"{self._folder}/socket",
+               "ConnectTimeout": str(math.ceil(self._connect_timeout_s))}
+        return [*self._options, *(part for key, value in own.items()
+                                  for part in ("-o", f"{key}={value}"))]
+
+    def _said(self) -> str:
+        """What the client that holds the connection wrote to stderr."""
+        return (self._folder / "said").read_text(errors="replace") if self._folder else ""
+
+
+def _lines(process: subprocess.Popen, what: str, deadline_s: float, idle_s: float
+           ) -> Iterator[str]:
+    """The complete lines of stdout as they come; returns what follows the last newline."""
+    deadline, pending = time.monotonic() + deadline_s, b""
+    descriptor = process.stdout.fileno()
+    while True:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise Unreachable(f"{what}: not done after {deadline_s:g} s", "try fewer images")
+        if not select.select([descriptor], [], [], min(idle_s, left_s))[0]:
+            if idle_s < left_s:
+                raise Unreachable(f"{what}: silent for {idle_s:g} s",
+                                  "is the board overloaded or hot? run it again")
+            continue
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            return pending.decode(errors="replace")
+        *complete, pending = (pending + chunk).split(b"\n")
+        for line in complete:
+            yield line.decode(errors="replace")
+
+
+def _remote(script: str, *arguments: str) -> str:
+    """One shell word after another: whatever the login shell is, sh runs `script`."""
+    return shlex.join(["sh", "-c", script, "sh", *arguments])
+
+
+def _safe(name: str) -> str:
+    """`name`, a file or folder name that means the same to every shell and to scp."""
+    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_./+-]*", name) or ".." in name:
+        raise ValueError(f"{name!r}: use letters, digits and _ . + - in names for a board")
+    return name
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _private_folder() -> Path:
+    """A folder only we may enter, with a short name: a socket's path holds about 100 characters."""
+    base = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="edgesvit-", dir=base if len(base) < 50 else "/tmp"))
+
+
+def _plain_env() -> dict[str, str]:
+    """Our environment with messages in English: they are read by a program."""
+    return {**os.environ, "LC_ALL": "C"}

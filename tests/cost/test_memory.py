@@ -1,0 +1,58 @@
+"""Bytes per region against budgets."""
+
+import pytest
+
+from edgesvit import profiles, targets
+from edgesvit.cost import memory
+from edgesvit.errors import DoesNotFit
+from edgesvit.program.file import to_bytes
+from edgesvit.program.plan import plan
+from tests.program.programs import random_program
+
+TARGET = targets.load("qemu-netduinoplus2")
+FIT = profiles.load("fit")
+
+
+def used(**changed: int) -> dict[str, int]:
+    return dict.fromkeys(memory.USES, 1000) | changed
+
+
+def test_what_fits_has_no_shortfall():
+    assert memory.shortfalls(used(), TARGET, FIT) == []
+
+
+def test_uses_that_share_a_region_are_added():
+    flash = TARGET.region_for("weights")
+    assert TARGET.region_for("code") is flash
+    assert memory.shortfalls(used(weights=flash.bytes - 1000), TARGET, FIT) == []
+    [short] = memory.shortfalls(used(weights=flash.bytes - 999), TARGET, FIT)
+    assert flash.name in short and "code + weights" in short
+
+
+def test_a_profile_can_ask_for_less_than_the_board_has():
+    tiny = profiles.load("tiny")
+    assert memory.shortfalls(used(arena=tiny.arena_bytes), TARGET, tiny) == []
+    [short] = memory.shortfalls(used(arena=tiny.arena_bytes + 1), TARGET, tiny)
+    assert "arena" in short and "'tiny'" in short
+
+
+def test_the_estimate_of_weights_and_arena_is_exact():
+    program = random_program(5)
+    data = to_bytes(program)
+    estimate = memory.estimate(program, len(data), TARGET)
+    assert estimate["weights"] == len(data)
+    assert estimate["arena"] == plan(program).arena_bytes
+
+
+def test_what_does_not_fit_names_its_biggest_parts():
+    program = random_program(5)
+    with pytest.raises(DoesNotFit, match="(?s)does not fit qemu-netduinoplus2: needs .*weights of"):
+        memory.require_fit(program, used(weights=10**7), TARGET, FIT, "hint")
+
+
+def test_the_table_has_three_columns_and_says_none_where_nobody_knows():
+    rows = memory.table(TARGET, used(), {"code": 5}, {"code": 6})
+    by_use = {row.use: row for row in rows}
+    code, stack = by_use["code"], by_use["stack"]
+    assert (code.estimated_bytes, code.linked_bytes, code.observed_bytes) == (1000, 5, 6)
+    assert (stack.linked_bytes, stack.observed_bytes) == (None, None)

@@ -1,0 +1,28 @@
+"""A result that differs is no result."""
+
+import numpy as np
+import pytest
+
+from edgesvit.errors import ResultDiffers
+from edgesvit.measure.result import require_equal, samples
+
+
+def test_equal_logits_pass():
+    logits = np.arange(6, dtype=np.int32).reshape(3, 2)
+    require_equal(logits, logits.copy(), "board")
+
+
+def test_one_wrong_logit_is_named_with_its_image():
+    logits = np.arange(6, dtype=np.int32).reshape(3, 2)
+    wrong = logits.copy()
+    wrong[1, 1] += 1
+    with pytest.raises(ResultDiffers, match=r"board: the logits of 1 of 3 .* image 1: \[2, 4\]") as e:
+        require_equal(wrong, logits, "board")
+    assert e.value.exit_code == 5
+
+
+def test_samples_keep_everything():
+    summary = samples([3.0, 1.0, 2.0])
+    assert (summary.median, summary.minimum, summary.maximum) == (2, 1, 3)
+    assert summary.all == [3, 1, 2]
+    assert samples(None) is None
