@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import serial
 
+from edgesvit.boards.hosts import serial_port_for
 from edgesvit.boards.qemu_mcu import emulated_mcu
 from edgesvit.boards.serial import open_port
 from edgesvit.errors import ResultDiffers, Unreachable

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgesvit.boards.hosts import host_for
 from edgesvit.boards.qemu_linux import emulated_board
 from edgesvit.boards.runner import DEADLINE_S, IDLE_S
-from edgesvit.boards.ssh import SshBoard, host_for
+from edgesvit.boards.ssh import SshBoard
 from edgesvit.lower.native import lower
 from edgesvit.measure.run import BoardRun, read_runner
 from edgesvit.targets import Target
@@ -40,4 +41,4 @@ def _board(target: Target, note: Callable[[str], None]) -> AbstractContextManage
     if target.emulator:
         return emulated_board(target, note)
     entry = host_for(target.name)
-    return closing(SshBoard(entry.host, entry.port))
+    return closing(SshBoard(entry.host, entry.port, entry.options))

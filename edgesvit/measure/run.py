@@ -56,6 +56,9 @@ def _collect(records: list[dict[str, str]], memory: dict[str, str]) -> BoardRun:
         logits=logits,
         instructions=None if min(counts) < 0 else counts,
         latency_us=[int(r["ns"]) / 1000 for r in records],
-        observed_bytes={"weights": int(memory["file"]), "arena": int(memory["arena_used"])},
+        observed_bytes={
+            "code": int(memory["code"]), "weights": int(memory["file"]),
+            "arena": int(memory["arena_used"]), "stack": int(memory["stack"]),
+            "io": int(memory["data"])},
         environment={"peak_rss_bytes": int(memory["peak_rss"])},
     )

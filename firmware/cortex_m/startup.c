@@ -35,7 +35,8 @@ static inline __attribute__((always_inline)) void paint_stack(void)
         *word = STACK_PAINT;
 }
 
-/* A stack that grows too deep faults instead of writing over its neighbour. */
+/* A stack that grows too deep faults instead of writing over its neighbour: at the limit itself on
+ * Armv8-M, in the guard below it on Armv7-M. No function's frame is larger than the guard. */
 static inline void guard_stack(void)
 {
 #if __ARM_ARCH >= 8
@@ -43,7 +44,7 @@ static inline void guard_stack(void)
 #else
     MPU_RNR = 0;
     MPU_RBAR = (uint32_t)link_stack_guard;
-    MPU_RASR = 1u << 28 | 4u << 1 | 1u; /* 2^(4+1) bytes, no access, never executed */
+    MPU_RASR = 1u << 28 | 8u << 1 | 1u; /* 2^(8+1) bytes, no access, never executed */
     MPU_CTRL = 1u << 2 | 1u;
 #endif
     barrier();

@@ -7,7 +7,7 @@
  *     program crc=... steps=T input=BYTES classes=N arena=BYTES
  *     check pass
  *     image index=I ns=NANOSECONDS instructions=COUNT logits=a,b,...
- *     memory file=BYTES arena=BYTES arena_used=BYTES peak_rss=BYTES
+ *     memory file=BYTES arena=BYTES arena_used=BYTES code=BYTES data=BYTES stack=BYTES peak_rss=BYTES
  *     done images=N
  *
  * instructions is -1 where the kernel offers no hardware counter. Exit status: 0, or 1 with one
@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/perf_event.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,8 @@
 #include "esv_runtime.h"
 
 #define PAINT 0xA5
+
+extern const char __executable_start, etext, end; /* the linker's */
 
 typedef struct {
     const uint8_t *data; /* (bytes) */
@@ -126,15 +129,16 @@ static size_t used(const uint8_t *arena, size_t bytes)
     return bytes;
 }
 
-/* From /proc: getrusage would count what the parent held before exec. -1 when not told. */
-static long peak_rss_bytes(void)
+/* A field of /proc/self/status in bytes, -1 when it is not told. getrusage would not do: its peak
+ * counts what the parent held before exec. */
+static long status_bytes(const char *field)
 {
     char line[128];
     long kib = -1;
     FILE *status = fopen("/proc/self/status", "r");
     while (status && kib < 0 && fgets(line, sizeof line, status)) {
-        if (sscanf(line, "VmHWM: %ld kB", &kib) != 1) {
-            kib = -1;
+        if (strncmp(line, field, strlen(field)) == 0) {
+            kib = strtol(line + strlen(field) + 1, NULL, 10);
         }
     }
     if (status) {
@@ -145,9 +149,11 @@ static long peak_rss_bytes(void)
 
 static void print_memory(const esv_program *program, const uint8_t *arena)
 {
-    printf("memory file=%" PRIu32 " arena=%" PRIu32 " arena_used=%zu peak_rss=%ld\n",
+    printf("memory file=%" PRIu32 " arena=%" PRIu32 " arena_used=%zu code=%td data=%td stack=%ld "
+           "peak_rss=%ld\n",
            program->file_bytes, program->arena_bytes, used(arena, program->arena_bytes),
-           peak_rss_bytes());
+           &etext - &__executable_start, &end - &etext, status_bytes("VmStk"),
+           status_bytes("VmHWM"));
 }
 
 int main(int argc, char **argv)

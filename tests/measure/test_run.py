@@ -10,7 +10,8 @@ LINES = [
     "check pass",
     "image index=0 ns=1500 instructions=77 logits=1,-2",
     "image index=1 ns=2500 instructions=78 logits=3,4",
-    "memory file=4096 arena=512 arena_used=500 peak_rss=81920",
+    "memory file=4096 arena=512 arena_used=500 code=9000 data=700 stack=8192 "
+    "peak_rss=81920",
     "done images=2",
 ]
 
@@ -19,7 +20,8 @@ def test_a_complete_run():
     run = read_runner(LINES, 2, "board")
     assert run.logits.tolist() == [[1, -2], [3, 4]]
     assert run.instructions == [77, 78] and run.latency_us == [1.5, 2.5]
-    assert run.observed_bytes == {"weights": 4096, "arena": 500}
+    assert run.observed_bytes == {"code": 9000, "weights": 4096, "arena": 500, "stack": 8192,
+                                  "io": 700}
 
 
 def test_no_counter_is_none_not_minus_one():

@@ -1,0 +1,283 @@
+"""The emulated Linux board: the ssh path of a real one, and its faults."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgesvit.boards.board_image import board_image
+from edgesvit.boards.qemu_linux import emulated_board
+from edgesvit.boards.ssh import SshBoard
+from edgesvit.errors import EdgesvitError, Unreachable
+from edgesvit.lower.compile import build
+from edgesvit.targets import load
+from tests.boards.test_ssh import children
+from tests.fakes.serial_boards import needs
+
+pytestmark = pytest.mark.emulated
+
+TARGET = "qemu-aarch64"
+FOLDER = ".cache/edgesvit/test"
+COUNTER = r"""
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static long long counted(int fd, long n) {
+    long long before = 0, after = 0;
+    if (read(fd, &before, 8) != 8) return -1;
+    __asm volatile("1: subs %0, %0, #1\n b.ne 1b" : "+r"(n) : : "cc");
+    return read(fd, &after, 8) == 8 ? after - before : -1;
+}
+
+int main(void) {
+    struct perf_event_attr event = {.type = PERF_TYPE_HARDWARE, .size = sizeof event,
+        .config = PERF_COUNT_HW_INSTRUCTIONS, .exclude_kernel = 1};
+    int fd = (int)syscall(SYS_perf_event_open, &event, 0, -1, -1, 0);
+    for (int repeat = 0; repeat < 3; repeat++)
+        printf("%lld %lld\n", counted(fd, 1000000), counted(fd, 21000000));
+    return fd < 0;
+}
+"""
+
+
+def command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+def ours(name: str) -> int:
+    """The one child of ours that runs the program `name` (the kernel keeps 15 characters)."""
+    return next(pid for pid in children() if command(pid) == name[:15])
+
+
+@pytest.fixture(scope="module")
+def _image() -> None:
+    needs("qemu-system-aarch64", "ssh", "scp", "ssh-keygen")
+    try:
+        board_image(print)
+    except EdgesvitError as error:
+        pytest.skip(f"needs the emulated board's image: {error.message}")
+
+
+@contextlib.contextmanager
+def fresh_board() -> Iterator[SshBoard]:
+    """A booted board that a test may ruin; none of its processes may stay."""
+    before = children()
+    with emulated_board(load(TARGET), lambda text: None) as board:
+        yield board
+    assert children() == before
+
+
+@pytest.fixture(scope="module")
+def board(_image) -> Iterator[SshBoard]:
+    with fresh_board() as board:
+        yield board
+
+
+def test_it_says_what_it_is(board):
+    told = board.describe()
+    assert told["machine"] == "aarch64" and told["cores"] == 1
+    assert told["model"] == "linux,dummy-virt"
+    assert "asimddp" in told["features"]  # a Cortex-A76
+    assert told["governor"] is None and told["temperature_c"] is None
+
+
+def test_files_are_copied_once(board, tmp_path):
+    one, two = tmp_path / "one.sh", tmp_path / "two.bin"
+    one.write_text("#!/bin/sh\nsha256sum $1\n")
+    one.chmod(0o755)
+    two.write_bytes(os.urandom(300_000))
+    assert board.put([one, two], FOLDER) == ("one.sh", "two.bin")
+    assert board.put([one, two], FOLDER) == ()
+    told = list(board.run([f"{FOLDER}/one.sh", f"{FOLDER}/two.bin"], 60, 60))
+    assert told == [f"{hashlib.sha256(two.read_bytes()).hexdigest()}  {FOLDER}/two.bin"]
+    two.write_bytes(b"changed")
+    assert board.put([one, two], FOLDER) == ("two.bin",)
+    assert list(board.run(["cat", f"{FOLDER}/two.bin"], 60, 60)) == ["changed"]
+    assert list(board.run(["ls", "-A", f"{FOLDER}/.incoming"], 60, 60)) == []
+
+
+def test_a_file_damaged_on_the_board_is_copied_again(board, tmp_path):
+    file = tmp_path / "weights"
+    file.write_bytes(os.urandom(5000))
+    board.put([file], FOLDER)
+    list(board.run(["sh", "-c", f"printf x >>{FOLDER}/weights"], 60, 60))
+    assert board.put([file], FOLDER) == ("weights",)
+
+
+def test_lines_come_while_the_program_runs(board):
+    started_s = time.monotonic()
+    lines = board.run(["sh", "-c", "echo 'a  b'; echo; sleep 4; printf end"], 60, 60)
+    assert next(lines) == "a  b" and time.monotonic() - started_s < 4
+    assert list(lines) == ["", "end"] and time.monotonic() - started_s > 4
+
+
+def test_arguments_arrive_as_they_are(board):
+    words = ["a b", "$HOME", "it's", 'say "x"', "*", "", "a\\nb"]
+    assert list(board.run(["printf", "%s|", *words], 60, 60)) == ["|".join(words) + "|"]
+
+
+@pytest.mark.parametrize(("script", "told"), [
+    ("echo starting >&2; echo no such file >&2; exit 3", "no such file"),
+    ("exit 4", "exit status 4"),
+    ("kill -SEGV $$", "signal 11|Segmentation"),
+])
+def test_a_failing_program_is_told(board, script, told):
+    with pytest.raises(EdgesvitError, match=told) as caught:
+        list(board.run(["sh", "-c", script], 60, 60))
+    assert not isinstance(caught.value, Unreachable)
+
+
+def test_a_missing_program_is_told(board):
+    with pytest.raises(EdgesvitError, match="nonesuch"):
+        list(board.run([f"{FOLDER}/nonesuch"], 60, 60))
+
+
+@pytest.mark.parametrize(("script", "deadline_s", "idle_s", "told"), [
+    ("sleep 60", 60, 1, "silent for 1 s"),
+    ("while sleep 0.2; do echo x; done", 2, 60, "not done after 2 s"),
+])
+def test_waiting_ends(board, script, deadline_s, idle_s, told):
+    started_s = time.monotonic()
+    with pytest.raises(Unreachable, match=told):
+        list(board.run(["sh", "-c", script], deadline_s, idle_s))
+    assert time.monotonic() - started_s < 10
+
+
+def test_a_program_nobody_listens_to_is_ended(board):
+    lines = board.run(["sh", "-c", "echo up; exec sleep 4321"], 600, 600)
+    assert next(lines) == "up"
+    lines.close()
+    deadline = time.monotonic() + 10
+    while any("sleep 4321" in line for line in board.run(["ps", "-o", "args"], 60, 60)):
+        assert time.monotonic() < deadline, "it still runs on the board"
+
+
+def test_instruction_counts_are_exact(board, tmp_path):
+    needs("aarch64-linux-gnu-gcc")
+    source = tmp_path / "counter.c"
+    source.write_text(COUNTER)
+    program = build("aarch64-linux-gnu-gcc", [source], ["-O2", "-static"], "counter")
+    board.put([program], FOLDER)
+    first, second = (list(board.run([f"{FOLDER}/counter"], 120, 60)) for _ in range(2))
+    assert first == second and len(set(first)) == 1
+    short, long = map(int, first[0].split())
+    assert long - short == 2 * 20_000_000
+
+
+def test_another_host_key_is_refused(board, tmp_path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"],
+                   check=True)
+    known = tmp_path / "known_hosts"
+    known.write_text(f"{TARGET} {(tmp_path / 'key.pub').read_text()}")
+    options = ["-o", f"UserKnownHostsFile={known}", *board._options]
+    with SshBoard(TARGET, options=options) as other, pytest.raises(Unreachable) as caught:
+        other.connect()
+    assert "host key is not the one known" in caught.value.message
+    assert f"ssh-keygen -R {TARGET}" in caught.value.hint
+
+
+@pytest.mark.parametrize(("option", "told"), [
+    ("UserKnownHostsFile=/dev/null", "host key is not known yet"),
+    ("PubkeyAuthentication=no", "refuses the login"),
+])
+def test_a_stranger_is_refused(board, option, told):
+    with SshBoard(TARGET, options=["-o", option, *board._options]) as other:
+        with pytest.raises(Unreachable, match=told):
+            other.connect()
+
+
+def test_a_copy_that_is_cut_is_never_used(board, tmp_path):
+    big = tmp_path / "big.bin"
+    big.write_bytes(os.urandom(64 << 20))
+    with _killer("scp"), pytest.raises(Unreachable, match="copy: connection lost"):
+        board.put([big], FOLDER)
+    assert "big.bin" not in list(board.run(["ls", FOLDER], 60, 60))
+    assert list(board.run(["ls", f"{FOLDER}/.incoming"], 60, 60)) == ["big.bin"]
+    assert board.put([big], FOLDER) == ("big.bin",)
+    assert board.put([big], FOLDER) == ()
+    list(board.run(["rm", f"{FOLDER}/big.bin"], 60, 60))
+
+
+def test_emulator_killed_while_copying(_image, tmp_path):
+    big = tmp_path / "big.bin"
+    big.write_bytes(os.urandom(64 << 20))
+    with pytest.raises(Unreachable, match="connection lost.*emulator has ended: SIGKILL"):
+        with fresh_board() as board, _killer("qemu-system-aarch64"):
+            board.put([big], FOLDER)
+
+
+def test_emulator_killed_while_running(_image):
+    with pytest.raises(Unreachable, match="connection lost.*emulator has ended: SIGKILL"):
+        with fresh_board() as board:
+            lines = board.run(["sh", "-c", "while sleep 0.1; do echo x; done"], 600, 600)
+            assert next(lines) == "x"
+            os.kill(ours("qemu-system-aarch64"), signal.SIGKILL)
+            killed_s = time.monotonic()
+            try:
+                list(lines)
+            finally:
+                assert time.monotonic() - killed_s < 5
+
+
+def test_emulator_that_hangs(_image):
+    with pytest.raises(Unreachable, match="connection lost|silent"), fresh_board() as board:
+        os.kill(ours("qemu-system-aarch64"), signal.SIGSTOP)
+        stopped_s = time.monotonic()
+        try:
+            list(board.run(["true"], 600, 600))
+        finally:
+            assert time.monotonic() - stopped_s < 30
+
+
+def test_nothing_is_left_when_we_are_killed(_image):
+    script = f"""
+import time
+from edgesvit.boards.qemu_linux import emulated_board
+from edgesvit.targets import load
+with emulated_board(load({TARGET!r}), lambda text: None):
+    print("up", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"up\n"
+            left = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            assert {command(int(pid)) for pid in left} == {"qemu-system-aar", "ssh"}
+        finally:
+            process.kill()
+    deadline = time.monotonic() + 10
+    while any(command(int(pid)) in ("qemu-system-aar", "ssh") for pid in left):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _killer(name: str, after_s: float = 1.0) -> Iterator[None]:
+    """Kill our child `name` once it has run for `after_s`."""
+    def kill() -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with contextlib.suppress(StopIteration):
+                pid = ours(name)
+                time.sleep(after_s)
+                os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    yield
+    thread.join()
