@@ -1,12 +1,14 @@
 # make demo      set up what the demo needs, then run a trained model on three boards
 # make test      set up what the tests need, then run them
+# make bench     time the integer runtime on this machine beside PyTorch
+# make docs      write docs/cli.md from the commands
 # make lint      ruff over everything
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint system clean
+.PHONY: demo test test-slow bench docs lint system clean
 
 demo: $(VENV)/.ready
 	$(BIN)/edgesvit deploy --target host,qemu-aarch64,qemu-mps3-an547
@@ -18,6 +20,12 @@ test: $(VENV)/.ready-dev
 # Tests of a minute and more each: kept out of `make test`.
 test-slow: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/host_runtime.py
+
+docs: $(VENV)/.ready-dev
+	$(BIN)/python -m edgesvit.cli.reference > docs/cli.md
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesvit.data import Dataset, load
+from edgesvit.disk import append_line, write_atomic
 from edgesvit.errors import UsageError
 from edgesvit.models.config import SpikformerConfig, spikformer
 from edgesvit.models.spikformer import Spikformer, build
-from edgesvit.run_folder import ModelCard, RunFolder, append_line, write_atomic
+from edgesvit.run_folder import ModelCard, RunFolder
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,10 +85,11 @@ def train(
     belongs to other settings.
     """
     folder = RunFolder(settings.run)
-    if _claim(folder, settings):
+    if _is_finished(folder, settings):
         return folder
     _keep_memory()
     dataset, config, parent = _prepare(settings)
+    write_atomic({_settings_path(folder): msgspec.json.format(msgspec.json.encode(settings))})
     session = _Session(settings, config, len(dataset))
     if settings.start:
         session.load_weights(RunFolder(settings.start).weights())
@@ -208,8 +211,6 @@ class _Session:
         return self.model.eval()
 
     def save(self, folder: RunFolder) -> None:
-        import io
-
         buffer = io.BytesIO()
         torch.save({"epoch": self.epoch, "model": self.model.state_dict(),
                     "optimizer": self.optimizer.state_dict(), "average": self.average}, buffer)
@@ -295,26 +296,24 @@ def _check_same_task(card: ModelCard, dataset: Dataset, settings: TrainSettings)
             f"fine-tune on the data it was trained on: --data {card.data}")
 
 
-def _claim(folder: RunFolder, settings: TrainSettings) -> bool:
-    """Write the settings into a new folder; True when it holds this very training, finished."""
-    path = folder.path / "train.json"
+def _is_finished(folder: RunFolder, settings: TrainSettings) -> bool:
+    """Whether the folder holds this very training, finished; UsageError when it holds another."""
+    path = _settings_path(folder)
     if not path.exists():
         if folder.card_path.exists():
             raise UsageError(f"{folder.path} already holds a model",
                              f"choose another folder, or fine-tune it: --from {folder.path}")
-        write_atomic({path: msgspec.json.format(msgspec.json.encode(settings)) + b"\n"})
         return False
     try:
         earlier = msgspec.json.decode(path.read_bytes(), type=TrainSettings)
     except msgspec.DecodeError:
         raise UsageError(f"{path} is damaged", f"choose another --run than {folder.path}") from None
-    names = [n for n in settings.__struct_fields__
-             if n != "run" and getattr(earlier, n) != getattr(settings, n)]
-    if names:
-        raise UsageError(
-            f"{folder.path} was begun with {names[0]} {getattr(earlier, names[0])}, "
-            f"not {getattr(settings, names[0])}",
-            "repeat the first command to continue it, or choose another --run")
+    for name in settings.__struct_fields__:
+        before, now = getattr(earlier, name), getattr(settings, name)
+        if name != "run" and before != now:
+            raise UsageError(
+                f"{folder.path} was begun with {name} {before}, not {now}",
+                "repeat the first command to continue it, or choose another --run")
     return folder.card_path.exists() and not _state_path(folder).exists()
 
 
@@ -330,6 +329,10 @@ def _finish(folder: RunFolder, session: _Session, dataset: Dataset, command: str
     folder.write_model(card, model.state_dict())
     _state_path(folder).unlink(missing_ok=True)
     return folder
+
+
+def _settings_path(folder: RunFolder) -> Path:
+    return folder.path / "train.json"
 
 
 def _state_path(folder: RunFolder) -> Path:

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgesvit import run_folder
+from edgesvit import disk
 from edgesvit.errors import EdgesvitError, UsageError
 from edgesvit.models.config import spikformer
 from edgesvit.run_folder import ModelCard, RunFolder
@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_earlier_results(folder, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_folder.os, "fsync", full)
+    monkeypatch.setattr(disk.os, "fsync", full)
     with pytest.raises(EdgesvitError, match="the disk is full") as caught:
         folder.append_result({"run": 1})
     assert "\n" not in caught.value.message and caught.value.exit_code == 1
@@ -109,7 +109,7 @@ def test_a_full_disk_keeps_the_old_model(folder, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(descriptor)
 
-    monkeypatch.setattr(run_folder.os, "fsync", full_at_the_second)
+    monkeypatch.setattr(disk.os, "fsync", full_at_the_second)
     with pytest.raises(EdgesvitError, match="the disk is full"):
         folder.write_model(card(notes="new"), {"a": np.ones(2)})
     assert folder.card().notes == "old" and not folder.weights()["a"].any()

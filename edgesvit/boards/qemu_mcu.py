@@ -7,17 +7,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import serial
-
 from edgesvit.boards.process import start, stop
-from edgesvit.boards.serial import open_port
+from edgesvit.boards.serial import Port, open_port
 from edgesvit.errors import Unreachable
 from edgesvit.lower.compile import need
 from edgesvit.targets import Target
 
 
 @contextlib.contextmanager
-def emulated_mcu(target: Target, elf: Path) -> Iterator[serial.SerialBase]:
+def emulated_mcu(target: Target, elf: Path) -> Iterator[Port]:
     """Boot `elf` on the emulated board of `target`; yields its open serial port.
 
     Raises Unreachable with the emulator's own words when it ends before its time. The emulator is

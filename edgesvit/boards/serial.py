@@ -5,10 +5,11 @@ from serial.tools import list_ports
 
 from edgesvit.errors import Unreachable
 
+Port = serial.SerialBase  # an open port: read, write, in_waiting, timeout, close
 WRITE_S = 5.0  # a port that takes no bytes for this long is broken
 
 
-def open_port(where: str, baud: int = 115200) -> serial.SerialBase:
+def open_port(where: str, baud: int = 115200) -> Port:
     """An open port: a device (`/dev/ttyACM0`, `COM3`) or a pyserial URL (`socket://host:port`).
 
     Raises Unreachable with the ports that are there when it cannot be opened. Later faults raise

@@ -24,7 +24,7 @@ __all__ = ["SshBoard", "host_for", "serial_port_for"]
 
 OPTIONS = {
     "BatchMode": "yes",  # never ask: nobody may be there to answer
-    "ServerAliveInterval": "5",  # a cut cable is noticed after 15 s
+    "ServerAliveInterval": "5",  # a cut cable is noticed after 20 s
     "ServerAliveCountMax": "3",
     "ControlPersist": "no",  # the connection is our child, not a daemon
     "ClearAllForwardings": "yes",
@@ -32,6 +32,8 @@ OPTIONS = {
     "RemoteCommand": "none",
     "RequestTTY": "no",
 }
+# A client whose connection is gone would open one of its own: it must fail at once instead.
+CLIENT = ("-o", "ProxyCommand=false")
 SHELL_S = 60.0  # a short command on the board: list, hash, rename
 SLOWEST_BYTES_PER_S = 65536  # a copy slower than this is given up
 
@@ -139,17 +141,22 @@ class SshBoard:
         """
         what = f"{self.host}: {os.path.basename(argv[0])}"
         remote = _remote(WATCHED, str(math.ceil(deadline_s) + 5), *argv)
+        complete = False
         with tempfile.TemporaryFile() as errors:
             process = start(self._ssh(remote), env=_plain_env(), stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, stderr=errors)
             try:
                 rest = yield from _lines(process, what, deadline_s, idle_s)
-                errors.seek(0)
-                self._judge(process.wait(5), errors.read().decode(errors="replace"), what)
+                status = process.wait(5)
+                complete = True
             except subprocess.TimeoutExpired:
                 raise Unreachable(f"{what}: closed its output but does not end") from None
             finally:
                 stop(process)
+                if not complete:  # some servers mix up a session that dies with the next one
+                    self.close()
+            errors.seek(0)
+            self._judge(status, errors.read().decode(errors="replace"), what)
         if rest:
             yield rest
 
@@ -174,7 +181,7 @@ class SshBoard:
     def _copy(self, files: Sequence[Path], folder: str) -> None:
         user, at, name = self.host.rpartition("@")
         place = f"{user}{at}[{name}]" if ":" in name else self.host
-        argv = [need("scp"), "-q", *self._flags(), *(os.path.abspath(path) for path in files),
+        argv = [need("scp"), "-q", *CLIENT, *self._flags(), *(os.path.abspath(path) for path in files),
                 f"{place}:{folder}"]
         size_bytes = sum(path.stat().st_size for path in files)
         self._finish(argv, SHELL_S + size_bytes / SLOWEST_BYTES_PER_S, f"{self.host}: copy")
@@ -186,6 +193,7 @@ class SshBoard:
         try:
             output, errors = process.communicate(timeout=deadline_s)
         except subprocess.TimeoutExpired:
+            self.close()
             raise Unreachable(f"{what}: not done after {deadline_s:.0f} s",
                               f"is the board overloaded? try: ssh {self.host} uptime") from None
         finally:
@@ -200,7 +208,9 @@ class SshBoard:
         # 255 is ssh's own word. scp says 1 for everything, so look at the connection itself; it
         # may end a moment after its clients do.
         if status == 255 or status < 0 or not self._alive(1.0 if status == 1 else 0.0):
-            raise Unreachable(f"{what}: connection lost ({last_line(self._said() or errors)})",
+            reason = last_line(self._said() or errors) or "ssh gave no reason"
+            self.close()
+            raise Unreachable(f"{what}: connection lost ({reason})",
                               "check the board's power and network, then run it again")
         reason = last_line(errors) or f"exit status {status}"
         if status > 128:
@@ -208,6 +218,7 @@ class SshBoard:
         raise EdgesvitError(f"{what}: {reason}", "run it again; what was copied is kept")
 
     def _alive(self, patience_s: float = 0.0) -> bool:
+        """Whether the connection still stands after waiting this long for its end."""
         if self._master is None:
             return False
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -215,11 +226,11 @@ class SshBoard:
         return self._master.poll() is None
 
     def _ssh(self, remote: str) -> list[str]:
-        self.connect()
+        """A client of our connection that runs `remote`; a connection that is gone is made anew."""
         if not self._alive():
-            raise Unreachable(f"{self.host}: connection lost ({last_line(self._said())})",
-                              "check the board's power and network, then run it again")
-        return [need("ssh"), *self._flags(), self.host, remote]
+            self.close()
+            self.connect()
+        return [need("ssh"), *CLIENT, *self._flags(), self.host, remote]
 
     def _flags(self) -> list[str]:
         own = {**OPTIONS, "ControlPath": f"{self._folder}/socket",

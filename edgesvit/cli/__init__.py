@@ -52,4 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of our output is gone; nothing can be said to it any more.
         sys.stderr.close()
         status = 1
+    except OSError as error:
+        # A cache or run folder that cannot be written, a temporary folder that is full.
+        where = f"{error.filename}: " if error.filename else ""
+        status = print_error(EdgesvitError(f"{where}{error.strerror or error}"), as_json)
     sys.exit(status)

@@ -26,7 +26,8 @@ def compress(name: str, model: str | None, data: str | None, profile: str | None
     try:
         from edgesvit.compress.fit import fit
     except ModuleNotFoundError as error:
-        raise UsageError(f"compressing needs {error.name}", "pip install 'edgesvit[train]'") from None
+        raise UsageError(f"compressing needs {error.name}",
+                         "pip install 'edgesvit[train]'") from None
     [target] = options.target_list((name,))
     source = options.model_folder(model)
     out = RunFolder(run or f"runs/{source.path.name}-{target.name}")

@@ -24,7 +24,7 @@ from edgesvit.targets import Target
               help="Held-out images to run on the target.")
 @options.profile
 @options.run
-@click.option("--no-compress", is_flag=True, help="Fail instead of pruning a model that is too big.")
+@click.option("--no-compress", is_flag=True, help="Fail when the model is too big, do not prune.")
 @options.as_json
 def deploy(names: tuple[str, ...], model: str | None, data: str | None, images: int,
            profile: str | None, run: str | None, no_compress: bool, as_json: bool) -> None:

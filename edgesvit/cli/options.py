@@ -16,7 +16,7 @@ from edgesvit.targets import Target
 DEFAULT_MODEL = "spikformer-digits"
 
 model = click.option("--model", metavar="FOLDER",
-                     help="A run folder. Default: the small trained model that ships with edgesvit.")
+                     help="A run folder. Default: the trained model that ships with edgesvit.")
 data = click.option("--data", metavar="NAME[:PATH]",
                     help="Held-out images. Default: what the model was trained on.")
 run = click.option("--run", metavar="FOLDER", help="Where results go. Default: runs/MODEL.")

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import time
 
 import click
 import msgspec
@@ -109,7 +110,7 @@ def _command_line(ctx: click.Context) -> str:
 
 
 class _bar:
-    """A progress bar on stderr; without a terminal one line per epoch."""
+    """A progress bar on stderr; without a terminal a line per epoch and at least one a minute."""
 
     def __enter__(self):
         self.console = Console(stderr=True)
@@ -118,6 +119,7 @@ class _bar:
             TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal)
         self.task = self.progress.add_task("train", total=None, epoch="", now="")
         self.progress.start()
+        self.said_s = time.monotonic()
         return self.show
 
     def __exit__(self, *_):
@@ -129,8 +131,11 @@ class _bar:
         self.progress.update(
             self.task, total=now.epochs * now.steps, epoch=f"{now.epoch}/{now.epochs}", now=text,
             completed=(now.epoch - 1) * now.steps + now.step)
-        if now.step == now.steps and not self.console.is_terminal:
-            self.console.print(f"epoch {now.epoch}/{now.epochs}  {text}", highlight=False)
+        due = now.step == now.steps or time.monotonic() - self.said_s > 60
+        if due and not self.console.is_terminal:
+            self.said_s = time.monotonic()
+            self.console.print(f"epoch {now.epoch}/{now.epochs}  step {now.step}/{now.steps}  "
+                               f"{text}", highlight=False, soft_wrap=True)
 
 
 def _answer(folder, as_json: bool) -> None:

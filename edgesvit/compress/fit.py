@@ -11,7 +11,6 @@ import torch
 
 from edgesvit.compress import channels
 from edgesvit.cost import memory
-from edgesvit.data import load
 from edgesvit.data.dataset import Dataset
 from edgesvit.errors import DoesNotFit
 from edgesvit.evaluate import integer_accuracy, program_of
@@ -21,8 +20,10 @@ from edgesvit.program.file import to_bytes
 from edgesvit.program.ops import Program
 from edgesvit.run_folder import ModelCard, RunFolder
 from edgesvit.targets import Target
+from edgesvit.train import TrainSettings, train
 
 RATE_STEP = 0.05
+FINE_TUNE_LEARNING_RATE = 5e-4
 
 
 def fit(source: RunFolder, out: RunFolder, target: Target, profile: Profile, data: Dataset,
@@ -51,13 +52,20 @@ def _finish(card: ModelCard, pruned: Spikformer, rate: float, source: RunFolder,
             target: Target, profile: Profile, data: Dataset, note: Callable[[str], None]
             ) -> ModelCard:
     before = integer_accuracy(program_of(card, source.weights(), data), data)
-    small = _card(card, pruned, {"pruning_rate": rate}, source)
-    out.write_model(small, pruned.state_dict())
-    if profile.recipe.fine_tune_epochs:
-        from edgesvit.train import fine_tune
-        small = fine_tune(out, profile.recipe.fine_tune_epochs, load(card.data, "train"), note)
+    epochs = profile.recipe.fine_tune_epochs
+    place = RunFolder(out.path / "pruned") if epochs else out
+    small = msgspec.structs.replace(
+        card, config=pruned.config, metrics={}, parent=source.weights_sha256(),
+        command=f"edgesvit compress --model {source.path} --target {target.name}")
+    place.write_model(small, pruned.state_dict())
+    if epochs:
+        train(TrainSettings(data=card.data, run=str(out.path), start=str(place.path),
+                            epochs=epochs, learning_rate=FINE_TUNE_LEARNING_RATE),
+              command=small.command)
+        small = out.card()
     after = integer_accuracy(program_of(small, out.weights(), data), data)
-    small = msgspec.structs.replace(small, metrics=small.metrics | {"integer_accuracy": after})
+    metrics = small.metrics | {"pruning_rate": rate, "integer_accuracy": after / 100}
+    small = msgspec.structs.replace(small, metrics=metrics)
     out.write_model(small, out.weights())
     note(f"pruned {', '.join(profile.recipe.groups)} at {rate:.2f}: integer accuracy "
          f"{before:.2f} % -> {after:.2f} %, in {out.path}")
@@ -107,9 +115,3 @@ def _short(pruned: Spikformer, card: ModelCard, data: Dataset, target: Target, p
     program = _program(pruned, card, data)
     used = memory.estimate(program, len(to_bytes(program)), target)
     return memory.shortfalls(used, target, profile)
-
-
-def _card(card: ModelCard, pruned: Spikformer, metrics: dict[str, float], source: RunFolder
-          ) -> ModelCard:
-    return msgspec.structs.replace(card, config=pruned.config, metrics=metrics,
-                                   parent=source.weights_sha256(), command="edgesvit compress")

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
 import string
 import subprocess
 from pathlib import Path
@@ -16,7 +15,7 @@ from edgesvit.lower import compile
 from edgesvit.resources import cache_dir, shipped
 from edgesvit.targets import Region, Target
 
-STACK_BYTES = 8192
+STACK_BYTES = 8192  # 512 of them are the guard that overflow runs into
 _COMPILER = "arm-none-eabi-gcc"
 _FLAGS = (*compile.STRICT, "-O2", "-g0", "-mthumb", "-ffunction-sections", "-fdata-sections",
           "-nostartfiles", "-Wl,--gc-sections")
@@ -155,8 +154,3 @@ def _read_back(target: Target, elf: Path) -> Firmware:
     ends[target.region_for("code").name] += load_image
     return Firmware(elf, sections, {region.name: ends[region.name] - region.origin
                                     for region in target.memory})
-
-
-def find_tools() -> list[str]:
-    """The programs that `build_firmware` calls and that are not installed."""
-    return [tool for tool in (_COMPILER, "arm-none-eabi-size") if not shutil.which(tool)]

@@ -22,6 +22,8 @@ BOOT_S = 10.0
 _HELLO_S = 0.5
 _SETTLE_S = 0.1  # silence after which a damaged answer is taken to be over
 _POLL_S = 0.05
+_LONGEST_BYTES = 65536  # without an end of line: no board of ours
+VERSION = 1
 _REPLY = re.compile(rb"#(\d{1,10}) ([!-~]+) ?([ -~]*)")
 _T = TypeVar("_T")
 
@@ -81,6 +83,10 @@ class _Damaged(Exception):
     """An answer that is incomplete."""
 
 
+class _Silent(Unreachable):
+    """No complete answer in all tries."""
+
+
 class SerialSession:
     """A conversation with one board over `port`, an open pyserial object.
 
@@ -101,12 +107,18 @@ class SerialSession:
         port.timeout = _POLL_S
 
     def hello(self) -> Identity:
-        """Who the board is; asks for up to 10 s, since it may still be booting."""
+        """Who the board is; asks for 10 s, since it may still be booting."""
         self._drain()
-        retries = self.retries
-        identity = self._ask("hello", _identity, tries=int(BOOT_S / _HELLO_S), reply_s=_HELLO_S)
-        self.retries = retries  # a board that is still booting has lost nothing
-        return identity
+        retries, end = self.retries, time.monotonic() + BOOT_S
+        while True:
+            try:
+                return self._ask("hello", _identity, reply_s=_HELLO_S)
+            except _Silent as error:
+                if time.monotonic() >= end:
+                    raise Unreachable(f"{self._where}: no answer to `hello` for {BOOT_S:g} s",
+                                      error.hint) from None
+            finally:
+                self.retries = retries  # a board that is still booting has lost nothing
 
     def load(self, data: bytes) -> None:
         """Put an input image [H, W, C] uint8, as bytes, where the next `infer` reads it."""
@@ -146,7 +158,7 @@ class SerialSession:
         return (long - short) / 2e6
 
     def _ask(self, command: str, read: Callable[[list[Reply]], _T], slow: bool = False,
-             tries: int = TRIES, reply_s: float | None = None) -> _T:
+             reply_s: float | None = None) -> _T:
         """Send `command` until `read` accepts what came back.
 
         Intact lines of all tries count together: they answer the same number.
@@ -154,7 +166,7 @@ class SerialSession:
         self._number += 1
         request = frame(self._number, command)
         replies: list[Reply] = []
-        for attempt in range(tries):
+        for attempt in range(TRIES):
             self.retries += attempt > 0
             # The empty line ends whatever part of a line the board may still hold.
             self._write((b"\n" if attempt else b"") + request)
@@ -164,8 +176,8 @@ class SerialSession:
                 except (_Damaged, ValueError, KeyError):
                     continue
         verb = command.split()[0]
-        raise Unreachable(f"{self._where}: no answer to `{verb}` after {tries} tries",
-                          "is it powered, flashed with this firmware, and on this port?")
+        raise _Silent(f"{self._where}: no answer to `{verb}` after {TRIES} tries",
+                      "is it powered, flashed with this firmware, and on this port?")
 
     def _collect(self, replies: list[Reply], reply_s: float, slow: bool) -> bool:
         """Add the lines that answer the current number; True when `ready` ended them."""
@@ -207,7 +219,7 @@ class SerialSession:
                 self._buffer = rest
                 if line.strip():
                     return line.rstrip(b"\r")
-            elif time.monotonic() >= deadline:
+            elif time.monotonic() >= deadline or len(line) > _LONGEST_BYTES:
                 self._buffer = b""
                 return line or None
             else:
@@ -248,6 +260,9 @@ def _pairs(text: str) -> dict[str, str]:
 
 def _identity(replies: list[Reply]) -> Identity:
     fields = _pairs(_one(replies, "hello"))
+    if int(fields["protocol"]) != VERSION:
+        raise EdgesvitError(f"the board speaks protocol {fields['protocol']}, not {VERSION}",
+                            "flash the firmware of this release")
     return Identity(int(fields["protocol"]), fields["firmware"], fields["board"], fields["model"],
                     int(fields["T"]), int(fields["input"]), int(fields["classes"]),
                     int(fields["arena"]), fields["timer"], int(fields["stack_free"]))

@@ -7,6 +7,7 @@ import numpy as np
 
 from edgesvit.errors import EdgesvitError, Unreachable
 
+
 @dataclass
 class BoardRun:
     """All inferences of one deployment, in the order of the images.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgesvit.disk import write_atomic
 from edgesvit.errors import EdgesvitError
 from edgesvit.program.ops import (
     Add,
@@ -110,12 +111,7 @@ def _pack_op(op: Op, program: Program, index: dict[str, int], scratch_at: int,
 
 def write(program: Program, path: Path) -> None:
     """Write an .esv file; an interrupted write leaves the old file as it was."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(to_bytes(program))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomic({path: to_bytes(program)})
 
 
 def crc32(path: Path) -> str:

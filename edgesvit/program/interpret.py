@@ -88,7 +88,7 @@ def max_pool(op: MaxPool, codes: np.ndarray) -> np.ndarray:
 
 
 def self_attention(op: SelfAttention, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """q, k [T, H, W, heads * d_qk] and v [T, H, W, heads * d_v] of 0/1 -> codes [H, W, heads * d_v].
+    """q, k [T, H, W, heads * d_qk], v [T, H, W, heads * d_v] of 0/1 -> codes [H, W, heads * d_v].
 
     current = ((q k^T) v) << shift. With shift >= T the halvings of `lif` lose no bit, so ties are
     those of exact arithmetic. q (k^T v) gives the same integers.

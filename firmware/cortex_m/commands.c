@@ -72,10 +72,12 @@ static void load(const char *arguments)
         return;
     }
     uint8_t *input = esv_input(&board.program, board.image.arena);
-    for (int32_t i = 0; i < count; i++)
+    for (int32_t i = 0; i < count; i++) {
         input[offset + i] = bytes[i];
-    if (offset == 0 || offset + count > board.loaded_bytes)
+    }
+    if (offset == 0 || offset + count > board.loaded_bytes) {
         board.loaded_bytes = offset + count;
+    }
     board.answered = 0;
     reply_ready(board.number);
 }
@@ -94,8 +96,9 @@ static void send_logits(void)
             reply_unsigned(i);
         }
         reply_signed(logits[i]);
-        if (i % LOGITS_PER_LINE == LOGITS_PER_LINE - 1 || i + 1u == board.program.classes)
+        if (i % LOGITS_PER_LINE == LOGITS_PER_LINE - 1 || i + 1u == board.program.classes) {
             reply_end();
+        }
     }
 }
 
@@ -133,8 +136,9 @@ static void check(const char *arguments)
     board.loaded_bytes = 0;
     board.answered = 0;
     board.status = esv_check(&board.program, board.image.arena);
-    if (esv_check_input(&board.program) != NULL)
+    if (esv_check_input(&board.program) != NULL) {
         result = board.status == ESV_OK ? "pass" : "fail";
+    }
     reply_begin(board.number, "check");
     reply_word(result);
     reply_end();
@@ -210,8 +214,10 @@ static void help(const char *arguments)
 
 static int same(const char *a, const char *b)
 {
-    while (*a && *a == *b)
-        a++, b++;
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
     return *a == *b;
 }
 
@@ -220,20 +226,23 @@ static void answer(void)
     protocol_request request;
     protocol_status status = protocol_parse(&board.line, &request);
     board.number = request.number;
-    if (status == PROTOCOL_EMPTY)
+    if (status == PROTOCOL_EMPTY) {
         return;
+    }
     if (status != PROTOCOL_REQUEST) {
         board.number = 0; /* a number that failed its checksum names nobody */
         error(status == PROTOCOL_TOO_LONG ? "toolong" : "checksum", "not executed, send it again");
         return;
     }
     for (uint32_t i = 0; i < COMMANDS; i++) {
-        if (!same(request.command, commands[i].name))
+        if (!same(request.command, commands[i].name)) {
             continue;
-        if (commands[i].needs_program && board.refused)
+        }
+        if (commands[i].needs_program && board.refused) {
             error("program", board.refused);
-        else
+        } else {
             commands[i].answer(request.arguments);
+        }
         return;
     }
     error("unknown", "try help");
@@ -243,10 +252,11 @@ void commands_start(void)
 {
     board.image = board_load();
     esv_status status = esv_open(&board.program, board.image.program, board.image.program_bytes);
-    if (status != ESV_OK)
+    if (status != ESV_OK) {
         board.refused = esv_status_text(status);
-    else if (board.program.arena_bytes > board.image.arena_bytes)
+    } else if (board.program.arena_bytes > board.image.arena_bytes) {
         board.refused = "needs a larger arena than was linked";
+    }
     reply_begin(0, "boot");
     reply_word(BOARD_NAME);
     reply_end();
@@ -254,8 +264,9 @@ void commands_start(void)
 
 void commands_byte(uint8_t byte)
 {
-    if (protocol_push(&board.line, byte))
+    if (protocol_push(&board.line, byte)) {
         answer();
+    }
 }
 
 uint32_t commands_number(void)

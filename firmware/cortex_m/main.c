@@ -20,10 +20,11 @@ void protocol_put(uint8_t byte)
 static void wake_on_any_line(int on)
 {
     for (uint32_t group = 0; group <= (ICTR & 15); group++) {
-        if (on)
+        if (on) {
             NVIC_ISER(group) = 0xFFFFFFFF;
-        else
+        } else {
             NVIC_ICER(group) = 0xFFFFFFFF;
+        }
     }
 }
 
@@ -32,8 +33,9 @@ static uint8_t next_byte(void)
     while (!uart_ready()) {
         __asm volatile("wfi");
         /* Pends again at once while the UART holds a byte, so nothing is slept through. */
-        for (uint32_t group = 0; group <= (ICTR & 15); group++)
+        for (uint32_t group = 0; group <= (ICTR & 15); group++) {
             NVIC_ICPR(group) = 0xFFFFFFFF;
+        }
     }
     return uart_get();
 }
@@ -73,23 +75,26 @@ board_image board_load(void)
 
 static void paint_arena(void)
 {
-    for (uint8_t *byte = link_arena_begin; byte < link_arena_end; byte++)
+    for (uint8_t *byte = link_arena_begin; byte < link_arena_end; byte++) {
         *byte = ARENA_PAINT;
+    }
 }
 
 static uint32_t arena_used_bytes(void)
 {
     const uint8_t *end = link_arena_end;
-    while (end > link_arena_begin && end[-1] == ARENA_PAINT)
+    while (end > link_arena_begin && end[-1] == ARENA_PAINT) {
         end--;
+    }
     return (uint32_t)(end - link_arena_begin);
 }
 
 static uint32_t stack_used_bytes(void)
 {
     const uint32_t *word = link_stack_begin;
-    while (word < link_stack_end && *word == STACK_PAINT)
+    while (word < link_stack_end && *word == STACK_PAINT) {
         word++;
+    }
     return (uint32_t)((const uint8_t *)link_stack_end - (const uint8_t *)word);
 }
 
@@ -115,6 +120,7 @@ int main(void)
     paint_arena();
     wake_on_any_line(1);
     commands_start();
-    for (;;)
+    for (;;) {
         commands_byte(next_byte());
+    }
 }

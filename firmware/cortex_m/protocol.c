@@ -7,8 +7,9 @@
 uint16_t protocol_crc16(uint16_t crc, uint8_t byte)
 {
     crc = (uint16_t)(crc ^ (byte << 8));
-    for (int bit = 0; bit < 8; bit++)
+    for (int bit = 0; bit < 8; bit++) {
         crc = (uint16_t)((crc & 0x8000) ? (crc << 1) ^ 0x1021 : crc << 1);
+    }
     return crc;
 }
 
@@ -34,35 +35,42 @@ int protocol_push(protocol_line *line, uint8_t byte)
 
 static int hex_digit(char digit)
 {
-    if (digit >= '0' && digit <= '9')
+    if (digit >= '0' && digit <= '9') {
         return digit - '0';
-    if (digit >= 'a' && digit <= 'f')
+    }
+    if (digit >= 'a' && digit <= 'f') {
         return digit - 'a' + 10;
-    if (digit >= 'A' && digit <= 'F')
+    }
+    if (digit >= 'A' && digit <= 'F') {
         return digit - 'A' + 10;
+    }
     return -1;
 }
 
 static void skip_blanks(const char **cursor)
 {
-    while (**cursor == ' ')
+    while (**cursor == ' ') {
         (*cursor)++;
+    }
 }
 
 /* The line is `body ~CRC`: check it, cut it off, return 1. */
 static int take_checksum(char *text, uint32_t length)
 {
     uint16_t crc = 0xFFFF, sent = 0;
-    if (length < 6 || text[length - 6] != ' ' || text[length - 5] != '~')
+    if (length < 6 || text[length - 6] != ' ' || text[length - 5] != '~') {
         return 0;
+    }
     for (uint32_t i = length - 4; i < length; i++) {
         int digit = hex_digit(text[i]);
-        if (digit < 0)
+        if (digit < 0) {
             return 0;
+        }
         sent = (uint16_t)(sent << 4 | digit);
     }
-    for (uint32_t i = 0; i < length - 6; i++)
+    for (uint32_t i = 0; i < length - 6; i++) {
         crc = protocol_crc16(crc, (uint8_t)text[i]);
+    }
     text[length - 6] = 0;
     return crc == sent;
 }
@@ -71,10 +79,12 @@ static int take_checksum(char *text, uint32_t length)
 static void split(char *text, protocol_request *request)
 {
     request->command = text;
-    while (*text && *text != ' ')
+    while (*text && *text != ' ') {
         text++;
-    if (*text)
+    }
+    if (*text) {
         *text++ = 0;
+    }
     request->arguments = text;
     skip_blanks(&request->arguments);
 }
@@ -84,23 +94,28 @@ protocol_status protocol_parse(protocol_line *line, protocol_request *request)
     const char *body = line->text;
     int numbered = 0;
     *request = (protocol_request){0, "", ""};
-    if (line->dropped)
+    if (line->dropped) {
         return PROTOCOL_TOO_LONG;
+    }
     /* A host's line that lost its `#` still carries its `~`: it must not pass for a typed one. */
     for (uint32_t i = 0; i < line->length; i++) {
-        if (line->text[i] == 0)
+        if (line->text[i] == 0) {
             return PROTOCOL_CHECKSUM;
+        }
         numbered |= line->text[i] == '~' || line->text[i] == '#';
     }
     if (numbered) {
-        if (!take_checksum(line->text, line->length) || *body++ != '#')
+        if (!take_checksum(line->text, line->length) || *body++ != '#') {
             return PROTOCOL_CHECKSUM;
-        if (!protocol_number(&body, &request->number) || request->number == 0)
+        }
+        if (!protocol_number(&body, &request->number) || request->number == 0) {
             return PROTOCOL_CHECKSUM;
+        }
     }
     skip_blanks(&body);
-    if (*body == 0)
+    if (*body == 0) {
         return numbered ? PROTOCOL_CHECKSUM : PROTOCOL_EMPTY;
+    }
     split(line->text + (body - line->text), request);
     return PROTOCOL_REQUEST;
 }
@@ -111,12 +126,14 @@ int protocol_number(const char **cursor, uint32_t *value)
     uint32_t number = 0;
     while (*text >= '0' && *text <= '9') {
         uint32_t digit = (uint32_t)(*text++ - '0');
-        if (number > (UINT32_MAX - digit) / 10)
+        if (number > (UINT32_MAX - digit) / 10) {
             return 0;
+        }
         number = number * 10 + digit;
     }
-    if (text == *cursor || (*text && *text != ' '))
+    if (text == *cursor || (*text && *text != ' ')) {
         return 0;
+    }
     skip_blanks(&text);
     *cursor = text;
     *value = number;
@@ -129,8 +146,9 @@ int32_t protocol_hex(const char *text, uint8_t *bytes, uint32_t capacity)
     for (; *text; text += 2) {
         int high = hex_digit(text[0]);
         int low = high < 0 ? -1 : hex_digit(text[1]);
-        if (low < 0 || count == capacity)
+        if (low < 0 || count == capacity) {
             return -1;
+        }
         bytes[count++] = (uint8_t)(high << 4 | low);
     }
     return (int32_t)count;
@@ -148,8 +166,9 @@ static void put(char byte)
 
 static void put_text(const char *text)
 {
-    while (*text)
+    while (*text) {
         put(*text++);
+    }
 }
 
 static void put_unsigned(uint64_t value)
@@ -160,14 +179,16 @@ static void put_unsigned(uint64_t value)
         digits[count++] = (char)('0' + value % 10);
         value /= 10;
     } while (value);
-    while (count)
+    while (count) {
         put(digits[--count]);
+    }
 }
 
 static void put_hex(uint32_t value, int digits)
 {
-    while (digits--)
+    while (digits--) {
         put("0123456789abcdef"[value >> (4 * digits) & 15]);
+    }
 }
 
 static void put_key(const char *key)
@@ -212,8 +233,9 @@ void reply_hex32(const char *key, uint32_t value)
 void reply_signed(int32_t value)
 {
     put(' ');
-    if (value < 0)
+    if (value < 0) {
         put('-');
+    }
     put_unsigned(value < 0 ? 0u - (uint32_t)value : (uint32_t)value);
 }
 

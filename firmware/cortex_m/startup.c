@@ -31,8 +31,9 @@ static inline __attribute__((always_inline)) void paint_stack(void)
 {
     uint32_t top;
     __asm volatile("mov %0, sp" : "=r"(top));
-    for (volatile uint32_t *word = link_stack_begin; (uint32_t)word < top; word++)
+    for (volatile uint32_t *word = link_stack_begin; (uint32_t)word < top; word++) {
         *word = STACK_PAINT;
+    }
 }
 
 /* A stack that grows too deep faults instead of writing over its neighbour: at the limit itself on
@@ -65,15 +66,18 @@ static inline void enable_floating_point(void)
 /* Armv7-M ARM B2.2.7. One core and no DMA: nothing else can see stale memory. */
 static void enable_caches(void)
 {
-    if ((CLIDR & 7) != 3)
+    if ((CLIDR & 7) != 3) {
         return;
+    }
     CSSELR = 0; /* the level 1 data cache */
     barrier();
     uint32_t size = CCSIDR, last_set = size >> 13 & 0x7FFF, last_way = size >> 3 & 0x3FF;
     uint32_t set_shift = (size & 7) + 4, way_shift = last_way ? __builtin_clz(last_way) : 0;
-    for (uint32_t set = 0; set <= last_set; set++)
-        for (uint32_t way = 0; way <= last_way; way++)
+    for (uint32_t set = 0; set <= last_set; set++) {
+        for (uint32_t way = 0; way <= last_way; way++) {
             DCISW = set << set_shift | way << way_shift;
+        }
+    }
     ICIALLU = 0;
     barrier();
     CCR |= 1u << 17 | 1u << 16;
@@ -89,10 +93,12 @@ void Reset_Handler(void)
     enable_floating_point();
     guard_stack();
     const volatile uint32_t *load = link_data_load;
-    for (volatile uint32_t *word = link_data_begin; word < link_data_end; word++)
+    for (volatile uint32_t *word = link_data_begin; word < link_data_end; word++) {
         *word = *load++;
-    for (volatile uint32_t *word = link_bss_begin; word < link_bss_end; word++)
+    }
+    for (volatile uint32_t *word = link_bss_begin; word < link_bss_end; word++) {
         *word = 0;
+    }
     enable_caches();
     main();
     for (;;) {
@@ -103,8 +109,9 @@ void fault_report(const uint32_t *frame, uint32_t exception)
 {
     static const char *const names[] = {"hard", "memory", "bus", "usage", "secure"};
     uint32_t status = CFSR, pc = 0;
-    if (frame >= link_stack_begin && frame + 8 <= link_stack_end)
+    if (frame >= link_stack_begin && frame + 8 <= link_stack_end) {
         pc = frame[6]; /* r0-r3, r12, lr, pc, psr */
+    }
     protocol_put('\n'); /* a reply may have been cut */
     reply_begin(commands_number(), "error");
     reply_word("fault");

@@ -45,15 +45,17 @@ uint64_t timer_stop(void)
     uint32_t cycles = DWT_CYCCNT - first_cycle;
     uint32_t value = SYST_CVR;
     __asm volatile("cpsid i");
-    if (ICSR & 1u << 26) { /* it wrapped, and the interrupt came too late to count it */
+    if (ICSR & 1u << 26) { /* it wrapped, and the interrupt came too late to count it */ {
         value = SYST_CVR;
         wraps++;
+    }
     }
     SYST_CSR = 0;
     ICSR = 1u << 25;
     uint64_t ticks = (uint64_t)wraps << 24 | ((0u - value) & 0xFFFFFF);
-    if (!dwt_counts)
+    if (!dwt_counts) {
         return ticks;
+    }
     /* Both count the same clock: SysTick, some ticks off, gives the bits above the DWT's 32. */
     return ticks + (uint64_t)(int64_t)(int32_t)(cycles - (uint32_t)ticks);
 }

@@ -107,7 +107,7 @@ def test_a_stack_overflow_is_reported_and_survived(built, name):
         shallow = session.memory()["stack_used"]
         session.check()
         deep = session.memory()["stack_used"]
-    small = build_firmware(target, *built, stack_bytes=(shallow + deep) // 2)
+    small = build_firmware(target, *built, stack_bytes=512 + (shallow + deep) // 2)
     with emulated_mcu(target, small.elf) as port:
         session = SerialSession(port, run_s=10)
         with pytest.raises(EdgesvitError, match="fault hard"):

@@ -58,8 +58,8 @@ def command(pid: int) -> str:
 
 
 def ours(name: str) -> int:
-    """The one child of ours that runs the program `name` (the kernel keeps 15 characters)."""
-    return next(pid for pid in children() if command(pid) == name[:15])
+    """Our youngest child that runs the program `name` (the kernel keeps 15 characters)."""
+    return max(pid for pid in children() if command(pid) == name[:15])
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_program_nobody_listens_to_is_ended(board):
     assert next(lines) == "up"
     lines.close()
     deadline = time.monotonic() + 10
-    while any("sleep 4321" in line for line in board.run(["ps", "-o", "args"], 60, 60)):
+    while "sleep 4321" in board.run(["ps", "-o", "args"], 60, 60):
         assert time.monotonic() < deadline, "it still runs on the board"
 
 
@@ -201,7 +201,7 @@ def test_a_stranger_is_refused(board, option, told):
 
 def test_a_copy_that_is_cut_is_never_used(board, tmp_path):
     big = tmp_path / "big.bin"
-    big.write_bytes(os.urandom(64 << 20))
+    big.write_bytes(os.urandom(32 << 20))
     with _killer("scp"), pytest.raises(Unreachable, match="copy: connection lost"):
         board.put([big], FOLDER)
     assert "big.bin" not in list(board.run(["ls", FOLDER], 60, 60))
@@ -213,7 +213,7 @@ def test_a_copy_that_is_cut_is_never_used(board, tmp_path):
 
 def test_emulator_killed_while_copying(_image, tmp_path):
     big = tmp_path / "big.bin"
-    big.write_bytes(os.urandom(64 << 20))
+    big.write_bytes(os.urandom(32 << 20))
     with pytest.raises(Unreachable, match="connection lost.*emulator has ended: SIGKILL"):
         with fresh_board() as board, _killer("qemu-system-aarch64"):
             board.put([big], FOLDER)
@@ -233,13 +233,16 @@ def test_emulator_killed_while_running(_image):
 
 
 def test_emulator_that_hangs(_image):
-    with pytest.raises(Unreachable, match="connection lost|silent"), fresh_board() as board:
-        os.kill(ours("qemu-system-aarch64"), signal.SIGSTOP)
-        stopped_s = time.monotonic()
-        try:
-            list(board.run(["true"], 600, 600))
-        finally:
-            assert time.monotonic() - stopped_s < 30
+    with pytest.raises(Unreachable, match="connection lost.*not responding"), fresh_board() as board:
+        quick = ["-o", "ServerAliveInterval=1", *board._options]
+        with SshBoard(TARGET, options=quick) as board:
+            board.connect()
+            os.kill(ours("qemu-system-aarch64"), signal.SIGSTOP)
+            stopped_s = time.monotonic()
+            try:
+                list(board.run(["true"], 600, 600))
+            finally:
+                assert time.monotonic() - stopped_s < 10
 
 
 def test_nothing_is_left_when_we_are_killed(_image):
@@ -265,12 +268,12 @@ with emulated_board(load({TARGET!r}), lambda text: None):
 
 
 @contextlib.contextmanager
-def _killer(name: str, after_s: float = 1.0) -> Iterator[None]:
+def _killer(name: str, after_s: float = 0.4) -> Iterator[None]:
     """Kill our child `name` once it has run for `after_s`."""
     def kill() -> None:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            with contextlib.suppress(StopIteration):
+            with contextlib.suppress(ValueError):
                 pid = ours(name)
                 time.sleep(after_s)
                 os.kill(pid, signal.SIGKILL)

@@ -12,8 +12,9 @@ static uint32_t spun;
 void protocol_put(uint8_t byte)
 {
     putchar(byte);
-    if (byte == '\n')
+    if (byte == '\n') {
         fflush(stdout);
+    }
 }
 
 board_image board_load(void)
@@ -48,21 +49,24 @@ const char *board_timer(void)
 int main(int count, char **arguments)
 {
     FILE *file = count == 3 ? fopen(arguments[1], "rb") : NULL;
-    if (!file || fseek(file, 0, SEEK_END))
+    if (!file || fseek(file, 0, SEEK_END)) {
         return 2;
+    }
     long size = ftell(file);
     uint8_t *program = aligned_alloc(16, (size_t)size);
     image.arena_bytes = (uint32_t)strtoul(arguments[2], NULL, 10);
     image.arena = aligned_alloc(16, image.arena_bytes);
     rewind(file);
-    if (!program || !image.arena || fread(program, 1, (size_t)size, file) != (size_t)size)
+    if (!program || !image.arena || fread(program, 1, (size_t)size, file) != (size_t)size) {
         return 2;
+    }
     fclose(file);
     image.program = program;
     image.program_bytes = (uint32_t)size;
     commands_start();
-    for (int byte; (byte = getchar()) != EOF;)
+    for (int byte; (byte = getchar()) != EOF;) {
         commands_byte((uint8_t)byte);
+    }
     free(program);
     free(image.arena);
     return 0;

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import serial
 
 from edgesvit.boards.process import start, stop
-from edgesvit.boards.serial import open_port
+from edgesvit.boards.serial import Port, open_port
 from edgesvit.lower import compile
 from edgesvit.program import file, interpret
 from edgesvit.program.ops import Check, Program
@@ -62,7 +61,7 @@ def host_board(*sanitizers: str) -> Path:
 
 
 @contextlib.contextmanager
-def behind_pty(*board: str, fault: str | None = None) -> Iterator[serial.SerialBase]:
+def behind_pty(*board: str, fault: str | None = None) -> Iterator[Port]:
     """A board (`--tcp HOST:PORT` or `--run PROGRAM ...`) on a pty, with a fault in the line."""
     argv = [sys.executable, str(_FAKES / "faulty_pty.py"),
             *(["--fault", fault] if fault else []), *board]

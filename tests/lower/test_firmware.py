@@ -24,7 +24,7 @@ def test_sections_and_regions_add_up(program, name):
     assert firmware.elf.is_file()
     assert firmware.sections["weights"] == path.stat().st_size
     assert firmware.sections["arena"] == arena_bytes
-    assert STACK_BYTES <= firmware.sections["stack"] <= STACK_BYTES + 512
+    assert firmware.sections["stack"] == STACK_BYTES
     assert 4096 < firmware.sections["code"] < 65536
     for region in target.memory:
         held = sum(firmware.sections[use] for use in region.holds

@@ -1,5 +1,10 @@
 """The serial protocol: framing, and whole conversations with the board's own code on a pty."""
 
+import re
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -26,8 +31,16 @@ def test_crc16_is_ccitt_false():
     assert crc16(b"123456789") == 0x29B1
 
 
-def test_frame_is_what_the_documentation_shows():
-    assert frame(1, "hello") == b"#1 hello ~95a5\n"
+def test_documentation_shows_every_command_and_true_checksums(board):
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    assert frame(7, "load 0 00ff80").decode() in text
+    with behind_pty(*board[0]) as port:
+        port.timeout = 2
+        port.write(b"help\n")
+        said = port.read_until(b"#0 ready").decode()
+    assert len(commands := re.findall(r"#0 help (\w+)", said)) == 7
+    for command in commands:
+        assert f"| `{command}" in text
 
 
 def test_parse_takes_back_what_frame_made():
@@ -154,6 +167,33 @@ def test_a_closed_connection_is_unreachable(board):
     with behind_pty("--run", "true") as port:
         with pytest.raises(Unreachable):
             SerialSession(port, reply_s=0.2).check()
+
+
+@pytest.mark.parametrize("noise", [["yes"], ["cat", "/dev/zero"]])
+def test_a_port_that_never_stops_talking_is_unreachable(noise, monkeypatch):
+    monkeypatch.setattr("edgesvit.measure.protocol.BOOT_S", 1.0)
+    begin = time.monotonic()
+    with behind_pty("--run", *noise) as port:
+        with pytest.raises(Unreachable, match="no answer to `check`"):
+            SerialSession(port, reply_s=0.5).check()
+        with pytest.raises(Unreachable, match="no answer to `hello`"):
+            SerialSession(port).hello()
+    assert time.monotonic() - begin < 40
+
+
+def test_another_protocol_version_is_named(tmp_path):
+    script = tmp_path / "board.py"
+    script.write_text("""
+import re, sys
+from edgesvit.measure.protocol import frame
+for line in sys.stdin:
+    if match := re.match("#([0-9]+) hello", line):
+        for text in ("hello protocol=2", "ready"):
+            print(frame(int(match[1]), text).decode(), end="", flush=True)
+""")
+    with behind_pty("--run", sys.executable, str(script)) as port:
+        with pytest.raises(EdgesvitError, match="speaks protocol 2, not 1"):
+            SerialSession(port).hello()
 
 
 def test_a_missing_port_is_unreachable():

@@ -16,7 +16,7 @@ def test_one_wrong_logit_is_named_with_its_image():
     logits = np.arange(6, dtype=np.int32).reshape(3, 2)
     wrong = logits.copy()
     wrong[1, 1] += 1
-    with pytest.raises(ResultDiffers, match=r"board: the logits of 1 of 3 .* image 1: \[2, 4\]") as e:
+    with pytest.raises(ResultDiffers, match=r"logits of 1 of 3 .* image 1: \[2, 4\]") as e:
         require_equal(wrong, logits, "board")
     assert e.value.exit_code == 5
 

@@ -20,7 +20,7 @@ def batch_norm(random: np.random.Generator, name: str, channels: int) -> dict[st
 
 
 def random_weights(seed: int = 0) -> dict[str, np.ndarray]:
-    """A state dict of CONFIG with the official names, drawn so that a good share of neurons fire."""
+    """A state dict of CONFIG with the official names, drawn so that many neurons fire."""
     random = np.random.default_rng(seed)
     weights = {}
     widths = (CONFIG.in_channels, *CONFIG.stem)
