@@ -5,7 +5,7 @@ import dataclasses
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgesvit.batches import Batches, evaluate
 from edgesvit.data import Dataset, load
-from edgesvit.disk import append_line, write_atomic
-from edgesvit.errors import UsageError
+from edgesvit.disk import append_line, read_lines, write_atomic
+from edgesvit.errors import EdgesvitError, UsageError
+from edgesvit.models.checkpoints import check_tensors
 from edgesvit.models.config import SpikformerConfig, spikformer
 from edgesvit.models.spikformer import Spikformer, build
 from edgesvit.run_folder import ModelCard, RunFolder
@@ -89,38 +91,20 @@ def train(
         return folder
     _keep_memory()
     dataset, config, parent = _prepare(settings)
+    flip = dataset.photos if settings.flip is None else settings.flip
+    batches = Batches(dataset, size=settings.batch_size, shift_px=settings.shift_px, flip=flip,
+                      seed=settings.seed)
     write_atomic({_settings_path(folder): msgspec.json.format(msgspec.json.encode(settings))})
-    session = _Session(settings, config, len(dataset))
+    session = _Session(settings, config, batches.steps)
     if settings.start:
         session.load_weights(RunFolder(settings.start).weights())
     session.resume(folder)
-    batches = _Batches(dataset, settings)
+    _drop_rows_after(folder, session.epoch)
     while session.epoch < settings.epochs:
         row = session.run_epoch(batches, on_progress)
         append_line(metrics_path(folder), row)
         session.save(folder)
     return _finish(folder, session, dataset, command, parent)
-
-
-def evaluate(model: nn.Module, dataset: Dataset, batch_size: int = 256) -> float:
-    """The share of images whose largest logit is the right class, as a float model sees them."""
-    device = next(model.parameters()).device
-    correct = 0
-    model.eval()
-    with torch.inference_mode():
-        for first in range(0, len(dataset), batch_size):
-            pixels = torch.from_numpy(dataset.images[first : first + batch_size].copy()).to(device)
-            predicted = model(normalised(pixels, dataset.mean, dataset.std)).argmax(1).cpu()
-            labels = torch.from_numpy(dataset.labels[first : first + batch_size])
-            correct += int((predicted == labels).sum())
-    return correct / len(dataset)
-
-
-def normalised(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 [B, H, W, C] to float [B, C, H, W] in channels-last order, without moving a byte."""
-    scale = 1 / (255 * torch.tensor(std, device=pixels.device))
-    offset = 255 * torch.tensor(mean, device=pixels.device)
-    return ((pixels.float() - offset) * scale).permute(0, 3, 1, 2)
 
 
 def metrics_path(folder: RunFolder) -> Path:
@@ -139,9 +123,8 @@ def default_pool(image_size: tuple[int, int]) -> str:
 class _Session:
     """What changes during a training: model, optimizer, average, epoch."""
 
-    def __init__(self, settings: TrainSettings, config: SpikformerConfig, count: int):
-        self.settings, self.epoch = settings, 0
-        self.steps = max(count // settings.batch_size, 1)
+    def __init__(self, settings: TrainSettings, config: SpikformerConfig, steps: int):
+        self.settings, self.epoch, self.steps = settings, 0, steps
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -156,15 +139,17 @@ class _Session:
         self.average: dict[str, Tensor] | None = None
 
     def load_weights(self, arrays: dict[str, np.ndarray]) -> None:
-        self.model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()})
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        check_tensors(self.model.state_dict(), tensors, "the run folder's weights")
+        self.model.load_state_dict(tensors, strict=False)
 
     def run_epoch(
-        self, batches: "_Batches", on_progress: Callable[[Progress], None]
+        self, batches: Batches, on_progress: Callable[[Progress], None]
     ) -> dict[str, float]:
         """One pass over the training split; returns the epoch's line of metrics."""
         self.model.train()
         began, loss_sum, correct, seen = time.monotonic(), 0.0, 0, 0
-        for step, (images, labels) in enumerate(batches.epoch(self.epoch, self.steps), start=1):
+        for step, (images, labels) in enumerate(batches.epoch(self.epoch), start=1):
             logits, loss = self._step(images.to(self.device), labels.to(self.device), step)
             loss_sum += loss * len(labels)
             correct += int((logits.argmax(1).cpu() == labels).sum())
@@ -186,13 +171,17 @@ class _Session:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
             logits = self.model(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        if not math.isfinite(loss.item()):
+            raise EdgesvitError(
+                f"the loss became {loss.item()} in epoch {self.epoch + 1}, step {step}",
+                f"train into a new --run with a smaller --lr than {settings.learning_rate:g}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimizer.step()
         if settings.ema:
             self._update_average()
-        return logits.detach(), float(loss.detach())
+        return logits.detach(), loss.item()
 
     def _update_average(self) -> None:
         current = self.model.state_dict()
@@ -228,42 +217,6 @@ class _Session:
         except Exception:  # torch raises a dozen kinds for a damaged file
             raise UsageError(f"{_state_path(folder)} is damaged",
                              "delete it to start this training again") from None
-
-
-class _Batches:
-    """Augmented batches; the order and every shift depend on the seed and the epoch alone."""
-
-    def __init__(self, dataset: Dataset, settings: TrainSettings):
-        self.settings, self.mean, self.std = settings, dataset.mean, dataset.std
-        self.flip = dataset.photos if settings.flip is None else settings.flip
-        # One border pixel is enough: a shift reads it as often as it needs. Photos repeat their
-        # edge, drawings stand on an empty ground.
-        border = ((0, 0), (1, 1), (1, 1), (0, 0))
-        mode = "edge" if dataset.photos else "constant"
-        self.images = torch.from_numpy(np.pad(dataset.images, border, mode=mode))
-        self.labels = torch.from_numpy(dataset.labels.copy())
-
-    def epoch(self, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`steps` batches: float [B, C, H, W] channels-last, int64 [B]."""
-        random = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.labels), generator=random)
-        for step in range(steps):
-            size = self.settings.batch_size
-            chosen = order[step * size : (step + 1) * size]
-            pixels = self._augmented(chosen, random)
-            yield normalised(pixels, self.mean, self.std), self.labels[chosen]
-
-    def _augmented(self, chosen: Tensor, random: torch.Generator) -> Tensor:
-        """uint8 [B, H, W, C] of the chosen images, shifted and perhaps mirrored, by one gather."""
-        height, width = self.images.shape[1] - 2, self.images.shape[2] - 2
-        count, far = len(chosen), self.settings.shift_px
-        down, right = torch.randint(-far, far + 1, (2, count, 1), generator=random)
-        rows = (torch.arange(1, height + 1) + down).clamp(0, height + 1)
-        columns = (torch.arange(1, width + 1) + right).clamp(0, width + 1)
-        if self.flip:
-            mirrored = torch.rand(count, 1, generator=random) < 0.5
-            columns = torch.where(mirrored, columns.flip(1), columns)
-        return self.images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def _prepare(settings: TrainSettings) -> tuple[Dataset, SpikformerConfig, str]:
@@ -315,6 +268,15 @@ def _is_finished(folder: RunFolder, settings: TrainSettings) -> bool:
                 f"{folder.path} was begun with {name} {before}, not {now}",
                 "repeat the first command to continue it, or choose another --run")
     return folder.card_path.exists() and not _state_path(folder).exists()
+
+
+def _drop_rows_after(folder: RunFolder, epoch: int) -> None:
+    """Forget the metrics of an epoch whose state did not reach the disk: it will run again."""
+    rows = read_lines(metrics_path(folder))
+    kept = [row for row in rows if row["epoch"] <= epoch]
+    if len(kept) < len(rows):
+        lines = b"".join(msgspec.json.encode(row) + b"\n" for row in kept)
+        write_atomic({metrics_path(folder): lines})
 
 
 def _finish(folder: RunFolder, session: _Session, dataset: Dataset, command: str,

@@ -18,7 +18,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """Threads of small models wait for each other longer than they work, above all on busy cores."""
+    """Threads of small models wait for each other longer than they work, on busy cores most."""
     try:
         import torch
     except ModuleNotFoundError:

@@ -44,7 +44,7 @@ def serial_port_for(target_name: str) -> str:
     port = _entry(target_name).serial
     if not port:
         raise Unreachable(f"{target_name}: its serial port is not known",
-                          f'write [{target_name}] serial = "/dev/ttyACM0" in {boards_file()}')
+                          f'write in {boards_file()}: {target_name}.serial = "/dev/ttyACM0"')
     return port
 
 
@@ -64,4 +64,4 @@ def _entry(target_name: str) -> HostEntry:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError,
             msgspec.ValidationError) as error:
         raise UsageError(f"{path}: [{target_name}]: {error}",
-                         f'an entry looks like: [{target_name}] host = "pi@192.168.1.20"') from None
+                         f'an entry looks like: {target_name}.host = "pi@192.168.1.20"') from None

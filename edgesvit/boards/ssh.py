@@ -6,7 +6,6 @@ import math
 import os
 import re
 import select
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -14,13 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgesvit.boards.hosts import check_host, host_for, serial_port_for
+from edgesvit.boards import board_shell as shell
+from edgesvit.boards.hosts import check_host
 from edgesvit.boards.process import start, stop
 from edgesvit.boards.ssh_errors import explain, last_line
-from edgesvit.errors import EdgesvitError, Unreachable
+from edgesvit.errors import EdgesvitError, Unreachable, UsageError
 from edgesvit.lower.compile import need
-
-__all__ = ["SshBoard", "host_for", "serial_port_for"]
 
 OPTIONS = {
     "BatchMode": "yes",  # never ask: nobody may be there to answer
@@ -36,32 +34,6 @@ OPTIONS = {
 CLIENT = ("-o", "ProxyCommand=false")
 SHELL_S = 60.0  # a short command on the board: list, hash, rename
 SLOWEST_BYTES_PER_S = 65536  # a copy slower than this is given up
-
-# Runs "$@" on the board and ends it when the connection does (its stdin closes), or after $1
-# seconds: sshd itself leaves a program without a terminal running.
-WATCHED = """
-limit_s=$1; shift; exec 3<&0
-timeout -s KILL "$limit_s" "$@" </dev/null 3<&- & job=$!
-{ cat <&3; kill "$job"; } >/dev/null 2>&1 & watch=$!
-exec 3<&-; wait "$job"; code=$?; kill "$watch"; exit "$code"
-"""
-
-COMMIT = """
-cd "$1"/.incoming && shift && printf '%s\\n' "$@" | sha256sum -c >/dev/null 2>&1 ||
-    { echo "what arrived is not what was sent" >&2; exit 1; }
-for line in "$@"; do mv -f "${line#*  }" .. || exit; done
-"""
-
-DESCRIBE = r"""
-read_file() { [ -r "$2" ] && printf '%s=%s\n' "$1" "$(tr -d '\000' <"$2" | head -n 1)"; }
-echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"
-echo "cores=$(grep -c ^processor /proc/cpuinfo)"
-echo "features=$(sed -n 's/^Features[^:]*: *//p;s/^flags[^:]*: *//p' /proc/cpuinfo | head -n 1)"
-read_file model /proc/device-tree/model
-read_file governor /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor
-read_file temperature_mc /sys/class/thermal/thermal_zone0/temp
-true
-"""
 
 
 class SshBoard:
@@ -118,18 +90,18 @@ class SshBoard:
         A file that is there with the same SHA-256 is left alone. The others are copied beside it,
         checked, then renamed: a copy that was cut is never taken for the file.
         """
-        wanted = {_safe(path.name): path for path in files}
+        wanted = {shell.safe(path.name): path for path in files}
         if len(wanted) != len(files):
-            raise ValueError(f"two of the files have the same name: {[str(p) for p in files]}")
-        sums = {name: _sha256(path) for name, path in wanted.items()}
-        there = self._shell('mkdir -p "$1"/.incoming && cd "$1" && shift && '
-                            'sha256sum "$@" 2>/dev/null; true', _safe(folder), *wanted)
-        lines = [f"{value}  {name}" for name, value in sums.items()]
+            raise UsageError(f"two files for the board have one name: {', '.join(map(str, files))}",
+                             "rename one of them")
+        deadline_s = SHELL_S + sum(path.stat().st_size for path in files) / SLOWEST_BYTES_PER_S
+        there = self._shell(shell.LOOK, shell.safe(folder), *wanted, deadline_s=deadline_s)
+        lines = [f"{_sha256(path)}  {name}" for name, path in wanted.items()]
         lines = [line for line in lines if line not in there.splitlines()]
         names = tuple(line.partition("  ")[2] for line in lines)
         if names:
-            self._copy([wanted[name] for name in names], f"{folder}/.incoming/")
-            self._shell(COMMIT, folder, *lines)
+            self._copy([wanted[name] for name in names], folder, deadline_s)
+            self._shell(shell.COMMIT, folder, *lines, deadline_s=deadline_s)
         return names
 
     def run(self, argv: Sequence[str], deadline_s: float, idle_s: float) -> Iterator[str]:
@@ -140,7 +112,7 @@ class SshBoard:
         EdgesvitError with its last words when it fails.
         """
         what = f"{self.host}: {os.path.basename(argv[0])}"
-        remote = _remote(WATCHED, str(math.ceil(deadline_s) + 5), *argv)
+        remote = shell.command(shell.WATCHED, str(math.ceil(deadline_s) + 5), *argv)
         complete = False
         with tempfile.TemporaryFile() as errors:
             process = start(self._ssh(remote), env=_plain_env(), stdin=subprocess.PIPE,
@@ -163,28 +135,31 @@ class SshBoard:
     def describe(self) -> dict[str, str | int | float | list[str] | None]:
         """What the board says of itself; None where it cannot say.
 
-        machine, kernel, model, governor, features (list), cores, temperature_c.
+        machine, kernel, model, governor, features (list), cores, perf_event_paranoid (unprivileged
+        programs may count their instructions up to 2), temperature_c.
         """
-        told = dict(line.split("=", 1) for line in self._shell(DESCRIBE).splitlines())
-        temperature = told.get("temperature_mc", "")
-        return {
-            **{key: told.get(key) or None for key in ("machine", "kernel", "model", "governor")},
-            "features": told["features"].split(),
-            "cores": int(told["cores"]),
-            "temperature_c": int(temperature) / 1000 if temperature.isdigit() else None,
-        }
+        told = dict(line.partition("=")[::2] for line in self._shell(shell.DESCRIBE).splitlines())
+        words = {key: told.get(key) or None for key in ("machine", "kernel", "model", "governor")}
+        paranoid, temperature_mc = (_integer(told.get(key, ""))
+                                    for key in ("perf_event_paranoid", "temperature_mc"))
+        return {**words, "features": told.get("features", "").split(),
+                "cores": _integer(told.get("cores", "")), "perf_event_paranoid": paranoid,
+                "temperature_c": None if temperature_mc is None else temperature_mc / 1000}
 
-    def _shell(self, script: str, *arguments: str) -> str:
-        argv = self._ssh(_remote(script, *arguments))
-        return self._finish(argv, SHELL_S, f"{self.host}: sh")
+    def _shell(self, script: str, *arguments: str, deadline_s: float = SHELL_S) -> str:
+        return self._finish(self._ssh(shell.command(script, *arguments)), deadline_s, self.host)
 
-    def _copy(self, files: Sequence[Path], folder: str) -> None:
-        user, at, name = self.host.rpartition("@")
-        place = f"{user}{at}[{name}]" if ":" in name else self.host
-        argv = [need("scp"), "-q", *CLIENT, *self._flags(), *(os.path.abspath(path) for path in files),
-                f"{place}:{folder}"]
-        size_bytes = sum(path.stat().st_size for path in files)
-        self._finish(argv, SHELL_S + size_bytes / SLOWEST_BYTES_PER_S, f"{self.host}: copy")
+    def _copy(self, files: Sequence[Path], folder: str, deadline_s: float) -> None:
+        argv = [need("scp"), "-q", *CLIENT, *self._flags(), *map(os.path.abspath, files),
+                f"{_bracketed(self.host)}:{folder}/.incoming/"]
+        try:
+            self._finish(argv, deadline_s, f"{self.host}: copy")
+        except Unreachable:
+            raise
+        except EdgesvitError as error:  # scp's protocol has no word for a full disk
+            self._shell(shell.DISCARD, folder)
+            hint = f"is the board's disk full? look: ssh {self.host} df -h ."
+            raise EdgesvitError(error.message, hint) from None
 
     def _finish(self, argv: Sequence[str], deadline_s: float, what: str) -> str:
         """stdout of a client that shares our connection."""
@@ -213,9 +188,9 @@ class SshBoard:
             raise Unreachable(f"{what}: connection lost ({reason})",
                               "check the board's power and network, then run it again")
         reason = last_line(errors) or f"exit status {status}"
-        if status > 128:
+        if 128 < status <= 192:
             reason = f"killed by signal {status - 128}"
-        raise EdgesvitError(f"{what}: {reason}", "run it again; what was copied is kept")
+        raise EdgesvitError(f"{what}: {reason}", f"look on the board: ssh {self.host}")
 
     def _alive(self, patience_s: float = 0.0) -> bool:
         """Whether the connection still stands after waiting this long for its end."""
@@ -251,7 +226,7 @@ def _lines(process: subprocess.Popen, what: str, deadline_s: float, idle_s: floa
     while True:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise Unreachable(f"{what}: not done after {deadline_s:g} s", "try fewer images")
+            raise Unreachable(f"{what}: not done after {deadline_s:g} s", "try fewer --images")
         if not select.select([descriptor], [], [], min(idle_s, left_s))[0]:
             if idle_s < left_s:
                 raise Unreachable(f"{what}: silent for {idle_s:g} s",
@@ -265,16 +240,14 @@ def _lines(process: subprocess.Popen, what: str, deadline_s: float, idle_s: floa
             yield line.decode(errors="replace")
 
 
-def _remote(script: str, *arguments: str) -> str:
-    """One shell word after another: whatever the login shell is, sh runs `script`."""
-    return shlex.join(["sh", "-c", script, "sh", *arguments])
+def _bracketed(host: str) -> str:
+    """`host` as scp takes it: an IPv6 address would end at its first colon."""
+    user, at, name = host.rpartition("@")
+    return f"{user}{at}[{name}]" if ":" in name else host
 
 
-def _safe(name: str) -> str:
-    """`name`, a file or folder name that means the same to every shell and to scp."""
-    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_./+-]*", name) or ".." in name:
-        raise ValueError(f"{name!r}: use letters, digits and _ . + - in names for a board")
-    return name
+def _integer(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"-?\d+", text) else None
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ from edgesvit.errors import Unreachable
 _REASONS = (
     (r"Could not resolve hostname",
      "no host has this name",
-     'name the board in {file}: [{host}] host = "pi@192.168.1.20"'),
+     'give its address in {file}: {key}.host = "pi@192.168.1.20"'),
     (r"IDENTIFICATION HAS CHANGED|Host key for .* has changed",
      "its host key is not the one known: another machine, or a reinstalled board",
      "if you reinstalled it: ssh-keygen -R {name}   then once: ssh {host}"),
@@ -36,9 +36,10 @@ def explain(stderr: str, host: str) -> Unreachable:
     """The error for an ssh client that could not connect to `host` and said `stderr`."""
     for pattern, reason, hint in _REASONS:
         if re.search(pattern, stderr):
-            name = host.rpartition("@")[2]
-            return Unreachable(f"{host}: {reason}",
-                               hint.format(host=host, name=name, file=boards_file()))
+            # A plain name is the target's own: no entry says otherwise.
+            key = host if re.fullmatch(r"[A-Za-z0-9_-]+", host) else "TARGET"
+            return Unreachable(f"{host}: {reason}", hint.format(
+                host=host, name=host.rpartition("@")[2], key=key, file=boards_file()))
     return Unreachable(f"{host}: {last_line(stderr) or 'ssh gave no reason'}",
                        f"try: ssh -v {host} true")
 

@@ -5,12 +5,12 @@ import sys
 import time
 
 import click
-import msgspec
 from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from edgesvit.cli.output import print_json
 from edgesvit.errors import UsageError
 
 EPILOG = """\b
@@ -141,9 +141,8 @@ class _bar:
 def _answer(folder, as_json: bool) -> None:
     card = folder.card()
     if as_json:
-        document = {"schema_version": 1, "run": str(folder.path), "data": card.data,
-                    "config": card.config, "metrics": card.metrics, "command": card.command}
-        click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+        print_json({"run": str(folder.path), "data": card.data, "config": card.config,
+                    "metrics": card.metrics, "command": card.command})
         return
     config = card.config
     table = Table(show_header=False, box=None)

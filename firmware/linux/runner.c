@@ -15,12 +15,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <inttypes.h>
 #include <linux/perf_event.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -31,7 +32,6 @@
 
 #define PAINT 0xA5
 
-extern const char __executable_start, etext, end; /* the linker's */
 
 typedef struct {
     const uint8_t *data; /* (bytes) */
@@ -147,13 +147,25 @@ static long status_bytes(const char *field)
     return kib < 0 ? -1 : kib * 1024;
 }
 
+/* Bytes of our own segments in memory that are writable (data and bss), or not (code). */
+static size_t loaded_bytes(int writable)
+{
+    const ElfW(Phdr) *header = (const void *)getauxval(AT_PHDR); /* (AT_PHNUM) */
+    size_t bytes = 0;
+    for (unsigned long i = 0; i < getauxval(AT_PHNUM); i++) {
+        if (header[i].p_type == PT_LOAD && !(header[i].p_flags & PF_W) == !writable) {
+            bytes += header[i].p_memsz;
+        }
+    }
+    return bytes;
+}
+
 static void print_memory(const esv_program *program, const uint8_t *arena)
 {
-    printf("memory file=%" PRIu32 " arena=%" PRIu32 " arena_used=%zu code=%td data=%td stack=%ld "
+    printf("memory file=%" PRIu32 " arena=%" PRIu32 " arena_used=%zu code=%zu data=%zu stack=%ld "
            "peak_rss=%ld\n",
            program->file_bytes, program->arena_bytes, used(arena, program->arena_bytes),
-           &etext - &__executable_start, &end - &etext, status_bytes("VmStk"),
-           status_bytes("VmHWM"));
+           loaded_bytes(0), loaded_bytes(1), status_bytes("VmStk"), status_bytes("VmHWM"));
 }
 
 int main(int argc, char **argv)

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from edgesvit.boards.ssh import SshBoard
 from edgesvit.boards.ssh_errors import explain
-from edgesvit.errors import Unreachable
+from edgesvit.errors import Unreachable, UsageError
 from tests.fakes.serial_boards import needs
 
 ALONE = ("-F", "none", "-o", "UserKnownHostsFile=/dev/null")
@@ -71,7 +72,12 @@ def test_closed_port():
 def test_unknown_name():
     error = refused(None, "no-such-board.invalid")
     assert "no host has this name" in error.message
-    assert "boards.toml" in error.hint
+    assert "boards.toml: TARGET.host = " in error.hint
+
+
+def test_a_target_without_an_entry_is_told_how_to_write_one():
+    hint = explain("ssh: Could not resolve hostname rpi5: Name or service not known", "rpi5").hint
+    assert tomllib.loads(hint.split(": ", 1)[1]) == {"rpi5": {"host": "pi@192.168.1.20"}}
 
 
 def test_server_that_never_speaks():
@@ -91,7 +97,8 @@ def test_server_that_is_no_ssh_server(greeting):
 
 
 @pytest.mark.parametrize(("said", "reason", "hint"), [
-    ("ssh: Could not resolve hostname rpi5: Name or service not known", "no host has", "[rpi5]"),
+    ("ssh: Could not resolve hostname rpi5: Name or service not known", "no host has",
+     'TARGET.host = "'),
     ("ssh: connect to host rpi5 port 22: No route to host", "does not answer", "powered"),
     ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
      "not the one known", "ssh-keygen -R rpi5"),
@@ -103,15 +110,15 @@ def test_server_that_is_no_ssh_server(greeting):
     ("", "no reason", "ssh -v"),
 ])
 def test_what_ssh_says_is_explained(said, reason, hint):
-    error = explain(said, "pi@rpi5" if "[rpi5]" not in hint else "rpi5")
+    error = explain(said, "pi@rpi5")
     assert reason in error.message and hint in error.hint
 
 
 def test_names_that_a_shell_could_read_otherwise_are_refused(tmp_path):
     for name in ("a b", "$(id)", "-rf", "a'b"):
-        with pytest.raises(ValueError, match="letters, digits"):
+        with pytest.raises(UsageError, match="cannot be a name"):
             SshBoard("rpi5").put([tmp_path / name], "x")
-    with pytest.raises(ValueError, match="same name"):
+    with pytest.raises(UsageError, match="one name"):
         SshBoard("rpi5").put([tmp_path / "a", tmp_path / "b" / "a"], "x")
 
 

@@ -54,11 +54,11 @@ def masked(model, keep, images):
         group = by_name[name]
         mask = torch.zeros(group.copies, group.size, dtype=torch.float64)
         mask[:, list(kept)] = 1
-        axes = (1, -1, 1, 1) if name.startswith("stem") else (-1,)
+        mask = mask.view((1, -1, 1, 1) if name.startswith("stem") else (-1,))
         for neuron in neurons(name):
             assert isinstance(model.get_submodule(neuron), Lif)
             hooks.append(model.get_submodule(neuron).register_forward_hook(
-                lambda m, i, out, mask=mask.view(axes): out * mask))
+                lambda m, i, out, mask=mask: out * mask))
     with torch.no_grad():
         logits = model(images)
     for hook in hooks:

@@ -4,15 +4,19 @@ import contextlib
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from edgesvit.boards import qemu_linux
 from edgesvit.boards.board_image import board_image
 from edgesvit.boards.qemu_linux import emulated_board
 from edgesvit.boards.ssh import SshBoard
@@ -91,6 +95,7 @@ def test_it_says_what_it_is(board):
     assert told["machine"] == "aarch64" and told["cores"] == 1
     assert told["model"] == "linux,dummy-virt"
     assert "asimddp" in told["features"]  # a Cortex-A76
+    assert told["perf_event_paranoid"] == 3  # root may count nevertheless
     assert told["governor"] is None and told["temperature_c"] is None
 
 
@@ -132,6 +137,7 @@ def test_arguments_arrive_as_they_are(board):
 @pytest.mark.parametrize(("script", "told"), [
     ("echo starting >&2; echo no such file >&2; exit 3", "no such file"),
     ("exit 4", "exit status 4"),
+    ("exit 255", "exit status 254"),  # ssh's own status says that the connection is lost
     ("kill -SEGV $$", "signal 11|Segmentation"),
 ])
 def test_a_failing_program_is_told(board, script, told):
@@ -199,6 +205,18 @@ def test_a_stranger_is_refused(board, option, told):
             other.connect()
 
 
+def test_a_full_disk_on_the_board_is_told(board, tmp_path):
+    list(board.run(["sh", "-c", "mkdir -p full && mount -t tmpfs -o size=1m none full"], 60, 60))
+    big = tmp_path / "big.bin"
+    big.write_bytes(os.urandom(2 << 20))
+    with pytest.raises(EdgesvitError, match="copy: .*failed to upload file") as caught:
+        board.put([big], "full")
+    assert not isinstance(caught.value, Unreachable) and "disk full?" in caught.value.hint
+    small = tmp_path / "small.bin"
+    small.write_bytes(os.urandom(1 << 19))  # there is room: the half copy is gone
+    assert board.put([small], "full") == ("small.bin",)
+
+
 def test_a_copy_that_is_cut_is_never_used(board, tmp_path):
     big = tmp_path / "big.bin"
     big.write_bytes(os.urandom(32 << 20))
@@ -233,19 +251,19 @@ def test_emulator_killed_while_running(_image):
 
 
 def test_emulator_that_hangs(_image):
-    with pytest.raises(Unreachable, match="connection lost.*not responding"), fresh_board() as board:
+    with fresh_board() as board:
         quick = ["-o", "ServerAliveInterval=1", *board._options]
-        with SshBoard(TARGET, options=quick) as board:
-            board.connect()
+        with SshBoard(TARGET, options=quick) as impatient:
+            impatient.connect()
             os.kill(ours("qemu-system-aarch64"), signal.SIGSTOP)
             stopped_s = time.monotonic()
-            try:
-                list(board.run(["true"], 600, 600))
-            finally:
-                assert time.monotonic() - stopped_s < 10
+            with pytest.raises(Unreachable, match="connection lost.*not responding"):
+                list(impatient.run(["true"], 600, 600))
+            assert time.monotonic() - stopped_s < 10
 
 
-def test_nothing_is_left_when_we_are_killed(_image):
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_is_left_when_we_are_ended(_image, sig):
     script = f"""
 import time
 from edgesvit.boards.qemu_linux import emulated_board
@@ -254,17 +272,49 @@ with emulated_board(load({TARGET!r}), lambda text: None):
     print("up", flush=True)
     time.sleep(600)
 """
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": folder}) as process:
         try:
             assert process.stdout.readline() == b"up\n"
             left = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             assert {command(int(pid)) for pid in left} == {"qemu-system-aar", "ssh"}
+            process.send_signal(sig)
+            process.wait(10)
         finally:
             process.kill()
-    deadline = time.monotonic() + 10
-    while any(command(int(pid)) in ("qemu-system-aar", "ssh") for pid in left):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        deadline = time.monotonic() + 10
+        while any(command(int(pid)) in ("qemu-system-aar", "ssh") for pid in left):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert sig == signal.SIGKILL or os.listdir(folder) == []
+
+
+def test_a_port_that_is_taken_is_passed_over(_image, monkeypatch):
+    free_port = qemu_linux._free_port
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = iter([taken.getsockname()[1], free_port()])
+        monkeypatch.setattr(qemu_linux, "_free_port", lambda: next(ports))
+        with fresh_board() as board:
+            assert board.describe()["machine"] == "aarch64"
+
+
+def test_an_emulator_that_cannot_start_says_why(_image):
+    target = load(TARGET)
+    target = msgspec.structs.replace(
+        target, emulator=msgspec.structs.replace(target.emulator, cpu="cortex-a1"))
+    with pytest.raises(Unreachable, match="did not start.*exit status 1 .*cortex-a1"):
+        with emulated_board(target, print):
+            pass
+
+
+def test_a_boot_that_does_not_end_is_given_up(_image, monkeypatch):
+    monkeypatch.setattr(qemu_linux, "BOOT_S", 0.2)
+    before = children()
+    with pytest.raises(Unreachable, match="no ssh server after 0 s; last on its console: empty"):
+        with emulated_board(load(TARGET), print):
+            pass
+    assert children() == before
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """A serial line that goes wrong: a pty in front of a board, with one fault in what passes it.
 
-    python faulty_pty.py --tcp HOST:PORT | --run PROGRAM [ARGUMENT...]
-                         [--fault DIRECTION:KIND:LINE:COLUMN]
+    python faulty_pty.py [--fault DIRECTION:KIND:LINE:COLUMN]
+                         --tcp HOST:PORT | --run PROGRAM [ARGUMENT...]
 
 DIRECTION is `request` or `reply`, LINE and COLUMN count from 0, COLUMN -1 is the end of the line,
 KIND is one of

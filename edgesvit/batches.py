@@ -1,0 +1,74 @@
+"""Batches for training and evaluation: pixels stay bytes until the step that needs them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgesvit.data import Dataset
+
+
+class Batches:
+    """Shuffled, shifted and perhaps mirrored batches of a training split.
+
+    Order and augmentation depend on the seed and the epoch alone, so that a resumed training sees
+    what an uninterrupted one would have seen.
+    """
+
+    def __init__(self, dataset: Dataset, *, size: int, shift_px: int, flip: bool, seed: int):
+        self.size, self.shift_px, self.flip, self.seed = size, shift_px, flip, seed
+        self.mean, self.std = dataset.mean, dataset.std
+        # One border pixel is enough: a shift reads it as often as it needs. Photos repeat their
+        # edge, drawings stand on an empty ground.
+        border = ((0, 0), (1, 1), (1, 1), (0, 0))
+        mode = "edge" if dataset.photos else "constant"
+        self.images = torch.from_numpy(np.pad(dataset.images, border, mode=mode))
+        self.labels = torch.from_numpy(dataset.labels.copy())
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch; what does not fill a batch waits for another epoch."""
+        return max(len(self.labels) // self.size, 1)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All batches of an epoch: float [B, C, H, W] in channels-last order, int64 [B]."""
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.labels), generator=random)
+        for step in range(self.steps):
+            chosen = order[step * self.size : (step + 1) * self.size]
+            pixels = self._augmented(chosen, random)
+            yield normalised(pixels, self.mean, self.std), self.labels[chosen]
+
+    def _augmented(self, chosen: Tensor, random: torch.Generator) -> Tensor:
+        """uint8 [B, H, W, C] of the chosen images, shifted and perhaps mirrored, by one gather."""
+        height, width = self.images.shape[1] - 2, self.images.shape[2] - 2
+        count, far = len(chosen), self.shift_px
+        down, right = torch.randint(-far, far + 1, (2, count, 1), generator=random)
+        rows = (torch.arange(1, height + 1) + down).clamp(0, height + 1)
+        columns = (torch.arange(1, width + 1) + right).clamp(0, width + 1)
+        if self.flip:
+            mirrored = torch.rand(count, 1, generator=random) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        return self.images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def evaluate(model: nn.Module, dataset: Dataset, batch_size: int = 256) -> float:
+    """The share of images whose largest logit is the right class, as a float model sees them."""
+    device = next(model.parameters()).device
+    correct = 0
+    model.eval()
+    with torch.inference_mode():
+        for first in range(0, len(dataset), batch_size):
+            pixels = torch.from_numpy(dataset.images[first : first + batch_size].copy()).to(device)
+            predicted = model(normalised(pixels, dataset.mean, dataset.std)).argmax(1).cpu()
+            labels = torch.from_numpy(dataset.labels[first : first + batch_size])
+            correct += int((predicted == labels).sum())
+    return correct / len(dataset)
+
+
+def normalised(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 [B, H, W, C] to float [B, C, H, W] in channels-last order, without moving a byte."""
+    scale = 1 / (255 * torch.tensor(std, device=pixels.device))
+    offset = 255 * torch.tensor(mean, device=pixels.device)
+    return ((pixels.float() - offset) * scale).permute(0, 3, 1, 2)
