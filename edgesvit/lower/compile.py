@@ -14,7 +14,10 @@ from edgesvit.resources import cache_dir
 PACKAGES = {
     "cc": "gcc libc6-dev",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    "size": "binutils",
+    "nm": "binutils",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "arm-none-eabi-size": "binutils-arm-none-eabi",
     "qemu-aarch64": "qemu-user",
     "qemu-system-arm": "qemu-system-arm",
     "qemu-system-aarch64": "qemu-system-arm",

@@ -92,6 +92,20 @@ def test_compress_makes_it_fit(tmp_path):
     assert (tmp_path / "run" / "program.esv").stat().st_size < 1 << 20
 
 
+@pytest.mark.emulated
+def test_deploy_compresses_what_does_not_fit(tmp_path):
+    model = wide_model(tmp_path / "wide", 256)
+    profile = tmp_path / "any.toml"
+    profile.write_text('name = "any"\ntitle = "memory only"\n')
+    run = edgesvit("deploy", "--model", str(model), "--target", "qemu-netduinoplus2", "--images",
+                   "2", "--profile", str(profile), "--run", str(tmp_path / "run"), "--json")
+    assert run.returncode == 0, run.stderr
+    [result] = answer(run)["results"]
+    assert result["model"] == "fit-qemu-netduinoplus2" and result["logits_equal"] == 2
+    weights = next(row for row in result["memory"] if row["use"] == "weights")
+    assert weights["linked_bytes"] < weights["region_budget_bytes"]
+
+
 def test_accuracy_lost_beyond_the_profile_is_infeasible(tmp_path):
     profile = tmp_path / "strict.toml"
     profile.write_text('name = "strict"\ntitle = "x"\nweights_bytes = 60000\n'
