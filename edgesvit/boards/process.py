@@ -57,23 +57,31 @@ def lines(argv: Sequence[str], what: str, deadline_s: float, idle_s: float) -> I
     with tempfile.TemporaryFile() as errors:
         process = start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
         try:
-            yield from _read(process, what, time.monotonic() + deadline_s, idle_s)
+            rest = yield from read_lines(process, what, deadline_s, idle_s)
             _finish(process, what, errors)
         finally:
             stop(process)
+    if rest:
+        yield rest
 
 
-def _read(process: subprocess.Popen, what: str, deadline: float, idle_s: float) -> Iterator[str]:
-    pending = b""
+def read_lines(process: subprocess.Popen, what: str, deadline_s: float, idle_s: float
+               ) -> Iterator[str]:
+    """The complete lines of stdout as they come; returns what follows the last newline."""
+    deadline, pending = time.monotonic() + deadline_s, b""
     descriptor = process.stdout.fileno()
     while True:
-        wait_s = min(idle_s, deadline - time.monotonic())
-        if wait_s <= 0 or not select.select([descriptor], [], [], wait_s)[0]:
-            raise Unreachable(f"{what}: no answer for {idle_s:g} s, or not done in time",
-                              "is the machine overloaded? try fewer --images")
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise Unreachable(f"{what}: not done after {deadline_s:g} s", "try fewer --images")
+        if not select.select([descriptor], [], [], min(idle_s, left_s))[0]:
+            if idle_s < left_s:
+                raise Unreachable(f"{what}: silent for {idle_s:g} s",
+                                  "is it overloaded or hot? run it again")
+            continue
         chunk = os.read(descriptor, 65536)
         if not chunk:
-            return
+            return pending.decode(errors="replace")
         *complete, pending = (pending + chunk).split(b"\n")
         for line in complete:
             yield line.decode(errors="replace")

@@ -5,7 +5,6 @@ import hashlib
 import math
 import os
 import re
-import select
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from edgesvit.boards import board_shell as shell
 from edgesvit.boards.hosts import check_host
-from edgesvit.boards.process import start, stop
+from edgesvit.boards.process import read_lines, start, stop
 from edgesvit.boards.ssh_errors import explain, last_line
 from edgesvit.errors import EdgesvitError, Unreachable, UsageError
 from edgesvit.lower.compile import need
@@ -118,7 +117,7 @@ class SshBoard:
             process = start(self._ssh(remote), env=_plain_env(), stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, stderr=errors)
             try:
-                rest = yield from _lines(process, what, deadline_s, idle_s)
+                rest = yield from read_lines(process, what, deadline_s, idle_s)
                 status = process.wait(5)
                 complete = True
             except subprocess.TimeoutExpired:
@@ -216,28 +215,6 @@ class SshBoard:
     def _said(self) -> str:
         """What the client that holds the connection wrote to stderr."""
         return (self._folder / "said").read_text(errors="replace") if self._folder else ""
-
-
-def _lines(process: subprocess.Popen, what: str, deadline_s: float, idle_s: float
-           ) -> Iterator[str]:
-    """The complete lines of stdout as they come; returns what follows the last newline."""
-    deadline, pending = time.monotonic() + deadline_s, b""
-    descriptor = process.stdout.fileno()
-    while True:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise Unreachable(f"{what}: not done after {deadline_s:g} s", "try fewer --images")
-        if not select.select([descriptor], [], [], min(idle_s, left_s))[0]:
-            if idle_s < left_s:
-                raise Unreachable(f"{what}: silent for {idle_s:g} s",
-                                  "is the board overloaded or hot? run it again")
-            continue
-        chunk = os.read(descriptor, 65536)
-        if not chunk:
-            return pending.decode(errors="replace")
-        *complete, pending = (pending + chunk).split(b"\n")
-        for line in complete:
-            yield line.decode(errors="replace")
 
 
 def _bracketed(host: str) -> str:

@@ -8,10 +8,10 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from edgesvit.cli.output import print_json
 from edgesvit.errors import UsageError
+from edgesvit.report.table import table
 
 EPILOG = """\b
 Examples:
@@ -145,13 +145,8 @@ def _answer(folder, as_json: bool) -> None:
                     "metrics": card.metrics, "command": card.command})
         return
     config = card.config
-    table = Table(show_header=False, box=None)
-    for name, value in [
-        ("model", str(folder.path)),
-        ("shape", f"{config.family} dim {config.dim}, {config.depth} blocks, {config.heads} heads, "
-                  f"{config.time_steps} time steps, {config.tokens} tokens"),
-        ("test accuracy", f"{card.metrics['test_accuracy']:.2%} "
-                          f"of {card.metrics['test_images']:.0f} images (float)"),
-    ]:
-        table.add_row(name, value)
-    Console(highlight=False, soft_wrap=True).print(table)
+    click.echo(table(("model", "shape", "float accuracy", "images"), [(
+        str(folder.path),
+        f"{config.family} dim {config.dim}, {config.depth} blocks, {config.heads} heads, "
+        f"{config.time_steps} time steps, {config.tokens} tokens",
+        f"{card.metrics['test_accuracy']:.2%}", round(card.metrics["test_images"]))]))

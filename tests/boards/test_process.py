@@ -32,12 +32,12 @@ def test_a_killed_program_is_unreachable():
 
 
 def test_silence_ends_in_unreachable():
-    with pytest.raises(Unreachable, match="no answer"):
+    with pytest.raises(Unreachable, match="silent for 0.3 s"):
         shell("sleep 60", idle_s=0.3)
 
 
 def test_a_program_that_talks_forever_meets_the_deadline():
-    with pytest.raises(Unreachable, match="no answer|in time"):
+    with pytest.raises(Unreachable, match="not done after 0.5 s"):
         shell("while :; do echo x; sleep 0.05; done", deadline_s=0.5)
 
 
