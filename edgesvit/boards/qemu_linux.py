@@ -171,10 +171,12 @@ def _explained(error: Unreachable, process: subprocess.Popen, work: Path) -> Unr
         code = process.wait(1.0)
     except subprocess.TimeoutExpired:
         return error
-    words = last_line(_text(work / "qemu.log")) or last_line(_text(work / "serial.log"))
-    how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-    return Unreachable(f"{error.message}; the emulator has ended: {how} {words}".rstrip(),
-                       "run it again")
+    if code < 0:  # killed: its last words are from before and explain nothing
+        how = signal.Signals(-code).name
+    else:
+        words = last_line(_text(work / "qemu.log")) or last_line(_text(work / "serial.log"))
+        how = f"exit status {code} {words}".rstrip()
+    return Unreachable(f"{error.message}; the emulator has ended: {how}", "run it again")
 
 
 def _text(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -64,7 +65,10 @@ def _explained(error: Unreachable, process: subprocess.Popen) -> Unreachable:
     with contextlib.suppress(subprocess.TimeoutExpired):
         code = process.wait(1.0)
         words = process.stderr.read().decode(errors="replace").strip().splitlines()
-        said = f": {words[-1]}" if words else ""
-        return Unreachable(f"{error.message} (the emulator ended with code {code}{said})",
-                           error.hint)
+        if code < 0:  # killed: its last words are from before and explain nothing
+            how = signal.Signals(-code).name
+        else:
+            how = f"exit status {code}" + (f": {words[-1]}" if words else "")
+        return Unreachable(f"{error.message} (the emulator has ended: {how})",
+                           error.hint or "run it again")
     return error

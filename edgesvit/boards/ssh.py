@@ -42,7 +42,7 @@ class SshBoard:
     """
 
     def __init__(self, host: str, port: int | None = None, options: Sequence[str] = (),
-                 connect_timeout_s: float = 10):
+                 connect_timeout_s: float = 8):
         check_host(host)
         self.host = host
         self._options = [*options, *(["-o", f"Port={port}"] if port else [])]

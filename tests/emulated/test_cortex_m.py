@@ -118,6 +118,6 @@ def test_a_stack_overflow_is_reported_and_survived(built, name):
 def test_an_emulator_that_cannot_start_is_unreachable(tmp_path):
     needs("qemu-system-arm")
     target = targets.load("qemu-mps2-an386")
-    with pytest.raises(Unreachable, match="emulator ended with code 1"):
+    with pytest.raises(Unreachable, match="emulator has ended: exit status 1"):
         with emulated_mcu(target, tmp_path / "missing.elf") as port:
             SerialSession(port).hello()

@@ -104,7 +104,7 @@ def test_the_death_of_the_emulator_is_explained(elf, monkeypatch):
     start = qemu_mcu.start
     monkeypatch.setattr(qemu_mcu, "start", lambda *a, **k: started.append(start(*a, **k))
                         or started[0])
-    with pytest.raises(Unreachable, match="ended with code -9"):
+    with pytest.raises(Unreachable, match="has ended: SIGKILL"):
         with emulated_mcu(TARGET, elf) as port:
             session = SerialSession(port)
             session.hello()
