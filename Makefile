@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow bench docs lint system clean
+.PHONY: demo test bench docs lint system clean
 
 demo: $(VENV)/.ready
 	$(BIN)/edgesvit deploy --target host,qemu-aarch64,qemu-mps3-an547
@@ -16,10 +16,6 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
-
-# Tests of a minute and more each: kept out of `make test`.
-test-slow: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/host_runtime.py
