@@ -113,18 +113,30 @@ static int all_certified(const uint8_t *certified, uint32_t first, uint32_t n)
     return 1;
 }
 
-static void run_tile(const esv_window *w, const esv_conv *conv, const event_list *events,
-                     uint32_t first, uint8_t *out)
+/* Run the next tile of `left` channels and return its width. A width that is a constant lets the
+ * compiler unroll and vectorise. */
+static uint32_t run_tile(const esv_window *w, const esv_conv *conv, const event_list *events,
+                         uint32_t first, uint32_t left, uint8_t *out)
 {
-    uint32_t left = w->out_channels - first;
-    uint32_t n = left < TILE ? left : TILE;
+    uint32_t n = left >= TILE ? TILE : left >= 16 ? 16 : left >= 8 ? 8 : left;
     if (!all_certified(conv->certified, first, n)) {
         tile32(w, conv, events, first, n, out);
-    } else if (n == TILE) { /* a constant width lets the compiler unroll and vectorise */
+        return n;
+    }
+    switch (n) {
+    case TILE:
         tile16(w, conv, events, first, TILE, out);
-    } else {
+        break;
+    case 16:
+        tile16(w, conv, events, first, 16, out);
+        break;
+    case 8:
+        tile16(w, conv, events, first, 8, out);
+        break;
+    default:
         tile16(w, conv, events, first, n, out);
     }
+    return n;
 }
 
 static void convolve(const esv_window *w, const esv_conv *conv, const uint8_t *input, uint8_t *out,
@@ -134,8 +146,8 @@ static void convolve(const esv_window *w, const esv_conv *conv, const uint8_t *i
         for (uint32_t x = 0; x < w->out_width; x++) {
             gather(w, input, (int32_t)(y * w->stride) - w->pad, (int32_t)(x * w->stride) - w->pad,
                    events);
-            for (uint32_t first = 0; first < w->out_channels; first += TILE) {
-                run_tile(w, conv, events, first, out + first);
+            for (uint32_t first = 0; first < w->out_channels;) {
+                first += run_tile(w, conv, events, first, w->out_channels - first, out + first);
             }
             out += w->out_channels;
         }

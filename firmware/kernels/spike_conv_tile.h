@@ -13,7 +13,17 @@ static inline void NAME(add_rows)(ACC *acc, uint32_t n, const int8_t *weight, ui
 {
     const uint16_t *row = events->row;
     uint32_t e = 0;
-    for (; !events->level && e + 4 <= events->count; e += 4) {
+    if (events->level) {
+        for (; e < events->count; e++) {
+            const int8_t *a = weight + row[e] * stride;
+            int16_t level = events->level[e];
+            for (uint32_t i = 0; i < n; i++) {
+                acc[i] = (ACC)(acc[i] + (ACC)(level * a[i]));
+            }
+        }
+        return;
+    }
+    for (; e + 4 <= events->count; e += 4) {
         const int8_t *a = weight + row[e] * stride, *b = weight + row[e + 1] * stride;
         const int8_t *c = weight + row[e + 2] * stride, *d = weight + row[e + 3] * stride;
         for (uint32_t i = 0; i < n; i++) {
@@ -22,9 +32,8 @@ static inline void NAME(add_rows)(ACC *acc, uint32_t n, const int8_t *weight, ui
     }
     for (; e < events->count; e++) {
         const int8_t *a = weight + row[e] * stride;
-        int32_t level = events->level ? events->level[e] : 1;
         for (uint32_t i = 0; i < n; i++) {
-            acc[i] = (ACC)(acc[i] + (ACC)(level * a[i]));
+            acc[i] = (ACC)(acc[i] + (ACC)a[i]);
         }
     }
 }
