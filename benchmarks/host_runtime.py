@@ -25,7 +25,7 @@ from edgesvit.boards.local import HostProgram  # noqa: E402
 from edgesvit.cli.options import model_folder  # noqa: E402
 from edgesvit.data import load, normalise  # noqa: E402
 from edgesvit.evaluate import program_of  # noqa: E402
-from edgesvit.models.spikformer import build  # noqa: E402
+from edgesvit.models.checkpoints import model_from_arrays  # noqa: E402
 from edgesvit.program.file import to_bytes  # noqa: E402
 from edgesvit.program.interpret import run as interpret  # noqa: E402
 from edgesvit.report.table import table  # noqa: E402
@@ -56,8 +56,7 @@ def main() -> None:
     card, weights = source.card(), source.weights()
     program = program_of(card, weights, data)
     host = HostProgram(to_bytes(program))
-    model = build(card.config).eval()
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    model = model_from_arrays(card.config, weights)
     x = torch.from_numpy(normalise(data.images, card.mean, card.std))
 
     def in_torch(images: torch.Tensor, batch: int) -> None:

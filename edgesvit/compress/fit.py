@@ -7,14 +7,14 @@ channel group is pruned. Pruning is physical: the result is a smaller model in a
 from collections.abc import Callable, Sequence
 
 import msgspec
-import torch
 
 from edgesvit.compress import channels
 from edgesvit.cost import memory
 from edgesvit.data.dataset import Dataset
 from edgesvit.errors import DoesNotFit
 from edgesvit.evaluate import integer_accuracy, program_of
-from edgesvit.models.spikformer import Spikformer, build
+from edgesvit.models.checkpoints import model_from_arrays
+from edgesvit.models.spikformer import Spikformer
 from edgesvit.profiles import Profile, Recipe
 from edgesvit.program.file import to_bytes
 from edgesvit.program.ops import Program
@@ -34,7 +34,7 @@ def fit(source: RunFolder, out: RunFolder, target: Target, profile: Profile, dat
     accuracy lost beyond the profile's limit (the pruned model is kept in `out` all the same).
     """
     card = source.card()
-    model = _model(card, source)
+    model = model_from_arrays(card.config, source.weights())
     rates = _rates(profile.recipe)
     chosen = _least(rates, lambda rate: not _short(
         _pruned(model, profile.recipe, rate, target), card, data, target, profile))
@@ -90,12 +90,6 @@ def _least(rates: Sequence[float], fits: Callable[[float], bool]) -> float | Non
         middle = (low + high) // 2
         low, high = (low, middle) if fits(rates[middle]) else (middle + 1, high)
     return rates[low] if low < len(rates) else None
-
-
-def _model(card: ModelCard, source: RunFolder) -> Spikformer:
-    model = build(card.config)
-    model.load_state_dict({k: torch.from_numpy(v) for k, v in source.weights().items()})
-    return model.eval()
 
 
 def _pruned(model: Spikformer, recipe: Recipe, rate: float, target: Target) -> Spikformer:
