@@ -23,7 +23,7 @@ from edgesvit.targets import Target
 from edgesvit.train import TrainSettings, train
 
 RATE_STEP = 0.05
-FINE_TUNE_LEARNING_RATE = 5e-4
+FINE_TUNE_LEARNING_RATE = 2e-3
 
 
 def fit(source: RunFolder, out: RunFolder, target: Target, profile: Profile, data: Dataset,
