@@ -14,7 +14,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(header))]
+    numeric = [all(not isinstance(row[i], str) or _is_number(row[i]) for row in rows)
+               for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         return "  ".join(cell.rjust(width) if right else cell.ljust(width)
@@ -27,3 +28,7 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()

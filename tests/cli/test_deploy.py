@@ -155,9 +155,13 @@ def test_one_target_that_fails_does_not_lose_the_others(tmp_path):
 def test_inspect_lists_the_operators():
     run = edgesvit("inspect", "--json")
     assert run.returncode == 0, run.stderr
-    operators = [op["operator"] for op in answer(run)["operators"]]
+    document = answer(run)
+    operators = [op["operator"] for op in document["operators"]]
     assert operators[0] == "EncodeConv" and operators[-1] == "Classify"
-    assert "SelfAttention" in operators
+    assert "SelfAttention" in operators and document["label"] == "estimated"
+    for op in document["operators"]:
+        if op["operator"] == "SpikeConv":
+            assert 0 < op["sops"] < op["macs"] and 0 < op["rate"] <= 2 and 0 < op["union"] <= 1
 
 
 def test_targets_lists_every_board():
