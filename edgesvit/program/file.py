@@ -27,6 +27,7 @@ from edgesvit.program.ops import (
     Program,
     SelfAttention,
     SpikeConv,
+    TokenAttention,
     Value,
     inputs,
     scratch_bytes,
@@ -40,8 +41,9 @@ NONE = 0xFFFF
 _HEADER = struct.Struct("<4sHHIIBxHHHHHIIIIIIIII")
 _CRC_FROM = 16  # the CRC covers everything after its own field
 _VALUE = struct.Struct("<BxHHHHxxI")
-_OP = struct.Struct("<4B4HHxxIIIIiIII")
-_CODES: tuple[type, ...] = (EncodeConv, SpikeConv, MaxPool, Add, SelfAttention, Classify)
+_OP = struct.Struct("<4B4HHBBIIIIiIII")
+_CODES: tuple[type, ...] = (EncodeConv, SpikeConv, MaxPool, Add, SelfAttention, Classify,
+                            TokenAttention)
 
 
 class _Constants:
@@ -101,11 +103,12 @@ def _pack_op(op: Op, program: Program, index: dict[str, int], scratch_at: int,
     if isinstance(op, SpikeConv):
         extra = constants.add(np.packbits(op.certified, bitorder="little"))
     window = isinstance(op, EncodeConv | SpikeConv | MaxPool)
-    attention = isinstance(op, SelfAttention)
+    attention = isinstance(op, SelfAttention | TokenAttention)
+    pool = (op.pool, op.pool_stride) if isinstance(op, EncodeConv | SpikeConv) else (0, 0)
     return _OP.pack(
         _CODES.index(type(op)), *((op.kernel, op.stride, op.pad) if window else (0, 0, 0)),
         *(names + [NONE] * (3 - len(names))), index[op.output], op.heads if attention else 0,
-        weight, bias, threshold, extra, op.threshold if attention else 0,
+        *pool, weight, bias, threshold, extra, op.threshold if attention else 0,
         op.shift if attention else 0, scratch_at, scratch_bytes(op, program))
 
 
@@ -174,8 +177,8 @@ def _unpack_value(data: bytes, at: int, name: str) -> Value:
 
 
 def _unpack_op(data: bytes, at: int, values: tuple[Value, ...]) -> Op:
-    (code, kernel, stride, pad, in0, in1, in2, out, heads, weight_at, bias_at, threshold_at,
-     extra_at, threshold, shift, _, _) = _OP.unpack_from(data, at)
+    (code, kernel, stride, pad, in0, in1, in2, out, heads, pool, pool_stride, weight_at, bias_at,
+     threshold_at, extra_at, threshold, shift, _, _) = _OP.unpack_from(data, at)
     source, output = values[in0], values[out]
     names = [values[i].name for i in (in0, in1, in2) if i != NONE]
     taps, channels = max(kernel, 1) ** 2 * source.shape[2], output.shape[2]
@@ -183,8 +186,8 @@ def _unpack_op(data: bytes, at: int, values: tuple[Value, ...]) -> Op:
         return MaxPool(source.name, output.name, kernel, stride, pad)
     if _CODES[code] is Add:
         return Add(*names, output.name)
-    if _CODES[code] is SelfAttention:
-        return SelfAttention(*names, output.name, heads, shift, threshold)
+    if _CODES[code] in (SelfAttention, TokenAttention):
+        return _CODES[code](*names, output.name, heads, shift, threshold)
     weight = _array(data, weight_at, (taps, channels), "i1")
     bias = _array(data, bias_at, (channels,), "<i4")
     if _CODES[code] is Classify:
@@ -192,6 +195,8 @@ def _unpack_op(data: bytes, at: int, values: tuple[Value, ...]) -> Op:
     window = (source.name, output.name, kernel, stride, pad, weight, bias,
               _array(data, threshold_at, (channels,), "<i4"))
     if _CODES[code] is EncodeConv:
-        return EncodeConv(*window, _array(data, extra_at, (source.shape[2],), "u1"))
+        return EncodeConv(*window, _array(data, extra_at, (source.shape[2],), "u1"), pool,
+                          pool_stride)
     bits = _array(data, extra_at, (-(-channels // 8),), "u1")
-    return SpikeConv(*window, np.unpackbits(bits, count=channels, bitorder="little").astype(bool))
+    certified = np.unpackbits(bits, count=channels, bitorder="little").astype(bool)
+    return SpikeConv(*window, certified, pool, pool_stride)

@@ -17,6 +17,7 @@ from edgesvit.program.ops import (
     Program,
     SelfAttention,
     SpikeConv,
+    TokenAttention,
     conv_size,
 )
 
@@ -68,18 +69,28 @@ def _matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.rint(x.astype(np.float64) @ weight.astype(np.float64)).astype(np.int64)
 
 
+def pool_current(op: EncodeConv | SpikeConv, current: np.ndarray) -> np.ndarray:
+    """Max-pool currents [T, H, W, C] before the neuron; positions outside do not take part."""
+    if not op.pool:
+        return current
+    window = MaxPool(op.input, op.output, op.pool, op.pool_stride, op.pool // 2)
+    lowest = np.iinfo(np.int64).min
+    return np.stack([patches(step, window, lowest).max(2) for step in current])
+
+
 def encode_conv(op: EncodeConv, pixels: np.ndarray, time_steps: int) -> np.ndarray:
     """uint8 [H, W, C_in] -> codes [H_out, W_out, C_out]; the same current at every step."""
     taps = patches(pixels, op, op.pad_pixel)
     current = _matmul(taps.reshape(*taps.shape[:2], -1), op.weight) + op.bias
-    return encode(lif(np.broadcast_to(current, (time_steps, *current.shape)), op.threshold))
+    current = pool_current(op, current[None])
+    return encode(lif(np.broadcast_to(current, (time_steps, *current.shape[1:])), op.threshold))
 
 
 def spike_conv(op: SpikeConv, levels: np.ndarray) -> np.ndarray:
     """Levels or decoded spikes [T, H, W, C_in] -> codes [H_out, W_out, C_out]."""
     taps = np.stack([patches(step, op) for step in levels])
     current = _matmul(taps.reshape(*taps.shape[:3], -1), op.weight) + op.bias
-    return encode(lif(current, op.threshold))
+    return encode(lif(pool_current(op, current), op.threshold))
 
 
 def max_pool(op: MaxPool, codes: np.ndarray) -> np.ndarray:
@@ -101,6 +112,16 @@ def self_attention(op: SelfAttention, q: np.ndarray, k: np.ndarray, v: np.ndarra
     mixed = _matmul(heads(q), _matmul(heads(k).swapaxes(2, 3), heads(v)))
     current = mixed.swapaxes(1, 2).reshape(steps, height, width, -1) << op.shift
     return encode(lif(current, op.threshold))
+
+
+def token_attention(op: TokenAttention, q: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """q, k [T, H, W, C] of 0/1 -> codes [H, W, C]: keys of the tokens whose neuron fires.
+
+    current = (sum of q over a head's channels) << shift, one neuron per token and head.
+    """
+    grouped = q.reshape(*q.shape[:3], op.heads, -1)
+    passes = lif(grouped.sum(-1) << op.shift, op.threshold)  # [T, H, W, heads]
+    return encode(k.astype(bool) & np.repeat(passes, grouped.shape[-1], axis=-1))
 
 
 def classify(op: Classify, levels: np.ndarray) -> np.ndarray:
@@ -132,6 +153,8 @@ def step(op: Op, program: Program, env: dict[str, np.ndarray]) -> np.ndarray:
             return (levels(op.input) + levels(op.branch)).astype(np.uint8)
         case SelfAttention():
             return self_attention(op, levels(op.query), levels(op.key), levels(op.value))
+        case TokenAttention():
+            return token_attention(op, levels(op.query), levels(op.key))
         case Classify():
             return classify(op, levels(op.input))
 

@@ -48,7 +48,7 @@ class EncodeConv:
     """First convolution on pixels, computed once for all T steps, then LIF.
 
     A tap outside the image reads `pad_pixel` of its channel: the grey level that normalisation
-    maps to zero.
+    maps to zero. `pool` as in SpikeConv.
     """
 
     input: str
@@ -60,13 +60,17 @@ class EncodeConv:
     bias: np.ndarray  # int32 [C_out]
     threshold: np.ndarray  # int32 [C_out]
     pad_pixel: np.ndarray  # uint8 [C_in]
+    pool: int = 0
+    pool_stride: int = 1
 
 
 @dataclass(frozen=True, eq=False)
 class SpikeConv:
     """Convolution (kernel 1: linear layer) of spikes or levels, then LIF.
 
-    `certified[c]` promises that the accumulator of channel c fits int16 whatever the input.
+    `certified[c]` promises that the accumulator of channel c fits int16 whatever the input. With
+    `pool` > 0 the currents are max-pooled before the neuron, over windows of pool x pool,
+    `pool_stride` apart, padded by pool // 2 (QKFormer pools there; Spikformer pools spikes).
     """
 
     input: str
@@ -78,6 +82,8 @@ class SpikeConv:
     bias: np.ndarray  # int32 [C_out]
     threshold: np.ndarray  # int32 [C_out]
     certified: np.ndarray  # bool [C_out]
+    pool: int = 0
+    pool_stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,20 @@ class SelfAttention:
     threshold: int
 
 
+@dataclass(frozen=True)
+class TokenAttention:
+    """Token attention of QKFormer: per head and step, a token passes its key spikes on when the
+    neuron of (sum of its query spikes) * 2**shift fires.
+    """
+
+    query: str  # spikes [H, W, C], the head is the slow index of C
+    key: str  # spikes [H, W, C]
+    output: str  # spikes [H, W, C]
+    heads: int
+    shift: int
+    threshold: int
+
+
 @dataclass(frozen=True, eq=False)
 class Classify:
     """Sum over tokens and steps, then a linear layer: the scores of the classes."""
@@ -123,7 +143,7 @@ class Classify:
     bias: np.ndarray  # int32 [classes]
 
 
-Op = EncodeConv | SpikeConv | MaxPool | Add | SelfAttention | Classify
+Op = EncodeConv | SpikeConv | MaxPool | Add | SelfAttention | Classify | TokenAttention
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +190,8 @@ def inputs(op: Op) -> tuple[str, ...]:
             return (op.input, op.branch)
         case SelfAttention():
             return (op.query, op.key, op.value)
+        case TokenAttention():
+            return (op.query, op.key)
         case _:
             return (op.input,)
 
@@ -179,10 +201,18 @@ def conv_size(size: int, kernel: int, stride: int, pad: int) -> int:
     return (size + 2 * pad - kernel) // stride + 1
 
 
+def window_size(op: "EncodeConv | SpikeConv | MaxPool", size: int) -> int:
+    """Output length of a window operator along one axis, pooling included."""
+    size = conv_size(size, op.kernel, op.stride, op.pad)
+    pool = getattr(op, "pool", 0)
+    return conv_size(size, pool, op.pool_stride, pool // 2) if pool else size
+
+
 def scratch_bytes(op: Op, program: Program) -> int:
     """Working memory an operator needs beside its inputs and output; the C runtime checks it.
 
-    SpikeConv: event lists, T x K indices of 2 bytes (plus T x K levels of 1 byte for levels).
+    SpikeConv: event lists, T x K indices of 2 bytes (plus T x K levels of 1 byte for levels); with
+    pooling, first the largest currents so far, T x C_out of 4 bytes.
     SelfAttention: K^T V of one head, T x d_qk x d_v counts of 2 bytes.
     Classify: the channel sums, 4 bytes each.
     """
@@ -190,7 +220,8 @@ def scratch_bytes(op: Op, program: Program) -> int:
     match op:
         case SpikeConv():
             entry = 3 if program.value(op.input).kind == Kind.LEVELS else 2
-            return steps * op.weight.shape[0] * entry
+            largest = 4 * steps * op.weight.shape[1] if op.pool else 0
+            return largest + steps * op.weight.shape[0] * entry
         case SelfAttention():
             per_head = program.value(op.key).shape[2] // op.heads
             return steps * per_head * (program.value(op.value).shape[2] // op.heads) * 2

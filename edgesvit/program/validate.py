@@ -14,9 +14,10 @@ from edgesvit.program.ops import (
     Program,
     SelfAttention,
     SpikeConv,
+    TokenAttention,
     Value,
-    conv_size,
     inputs,
+    window_size,
 )
 
 SUM_LIMIT = 1 << 29  # |accumulator|, |bias| and |threshold| stay below: v + acc fits int32
@@ -94,6 +95,8 @@ def _check_op(op: Op, sources: list[Value], out: Value, program: Program) -> Non
                      "max_level is the input's plus one, at most 255")
         case SelfAttention():
             _check_attention(op, sources, out)
+        case TokenAttention():
+            _check_token_attention(op, sources, out)
         case Classify():
             _check_classify(op, sources[0], out, program)
 
@@ -104,7 +107,10 @@ def _check_window(op: EncodeConv | SpikeConv | MaxPool, source: Value, out: Valu
     _require(1 <= op.kernel <= 16 and 1 <= op.stride <= 16 and 0 <= op.pad < op.kernel,
              _name(op), "kernel and stride are 1 to 16, pad is less than the kernel")
     _require(min(source.shape[:2]) + 2 * op.pad >= op.kernel, _name(op), "kernel exceeds the input")
-    size = tuple(conv_size(n, op.kernel, op.stride, op.pad) for n in source.shape[:2])
+    if not isinstance(op, MaxPool):
+        _require(0 <= op.pool <= 16 and 1 <= op.pool_stride <= 16, _name(op),
+                 "pool is 0 to 16, its stride 1 to 16")
+    size = tuple(window_size(op, n) for n in source.shape[:2])
     _require(size == out.shape[:2], _name(op), f"gives {size}, its output says {out.shape[:2]}")
 
 
@@ -132,6 +138,17 @@ def _check_attention(op: SelfAttention, sources: list[Value], out: Value) -> Non
     largest = query.tokens * (query.shape[2] // op.heads)
     _require(query.tokens <= 65535 and op.shift <= 16 and largest << op.shift < SUM_LIMIT
              and abs(op.threshold) < SUM_LIMIT, _name(op), "the accumulator may reach 2**29")
+
+
+def _check_token_attention(op: TokenAttention, sources: list[Value], out: Value) -> None:
+    query, key = sources
+    _require(query.kind == key.kind == out.kind == Kind.SPIKES, _name(op), "works on spikes only")
+    _require(query.shape == key.shape == out.shape, _name(op), "shapes differ")
+    _require(op.heads >= 1 and query.shape[2] % op.heads == 0, _name(op),
+             "channels are no multiple of the heads")
+    # At most 65535 channels << 12 stays below 2**29, whatever the shape.
+    _require(op.shift <= 12 and query.tokens <= 65535 and abs(op.threshold) < SUM_LIMIT,
+             _name(op), "the accumulator may reach 2**29")
 
 
 def _check_classify(op: Classify, source: Value, out: Value, program: Program) -> None:

@@ -48,20 +48,41 @@ static void fire(const int32_t *current, const int32_t *threshold, uint32_t n, u
     }
 }
 
+/* The largest currents over the positions that an output token pools; one without pooling. */
+static void pooled_current(const esv_window *w, const esv_conv *conv, const uint8_t *pixels,
+                           uint32_t token, uint32_t first, uint32_t n, int32_t *largest)
+{
+    int32_t height = (w->height + 2 * w->pad - w->kernel) / w->stride + 1;
+    int32_t width = (w->width + 2 * w->pad - w->kernel) / w->stride + 1;
+    int32_t side = w->pool ? w->pool : 1, step = w->pool ? w->pool_stride : 1;
+    int32_t top = (int32_t)(token / w->out_width) * step - w->pool / 2;
+    int32_t left = (int32_t)(token % w->out_width) * step - w->pool / 2;
+    int32_t current[TILE];
+    for (uint32_t i = 0; i < n; i++) {
+        largest[i] = INT32_MIN;
+    }
+    for (int32_t y = top < 0 ? 0 : top; y < top + side && y < height; y++) {
+        for (int32_t x = left < 0 ? 0 : left; x < left + side && x < width; x++) {
+            pixel_current(w, conv, pixels, y * w->stride - w->pad, x * w->stride - w->pad, first,
+                          n, current);
+            for (uint32_t i = 0; i < n; i++) {
+                largest[i] = current[i] > largest[i] ? current[i] : largest[i];
+            }
+        }
+    }
+}
+
 void esv_encode_conv(const esv_window *w, const esv_conv *conv, const uint8_t *pixels,
                      uint8_t *codes)
 {
     int32_t current[TILE];
-    for (uint32_t y = 0; y < w->out_height; y++) {
-        for (uint32_t x = 0; x < w->out_width; x++) {
-            for (uint32_t first = 0; first < w->out_channels; first += TILE) {
-                uint32_t left = w->out_channels - first;
-                uint32_t n = left < TILE ? left : TILE;
-                pixel_current(w, conv, pixels, (int32_t)(y * w->stride) - w->pad,
-                              (int32_t)(x * w->stride) - w->pad, first, n, current);
-                fire(current, conv->threshold + first, n, w->time_steps, codes + first);
-            }
-            codes += w->out_channels;
+    for (uint32_t token = 0; token < (uint32_t)w->out_height * w->out_width; token++) {
+        for (uint32_t first = 0; first < w->out_channels; first += TILE) {
+            uint32_t left = w->out_channels - first;
+            uint32_t n = left < TILE ? left : TILE;
+            pooled_current(w, conv, pixels, token, first, n, current);
+            fire(current, conv->threshold + first, n, w->time_steps, codes + first);
         }
+        codes += w->out_channels;
     }
 }

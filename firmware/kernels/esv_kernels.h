@@ -21,6 +21,9 @@ typedef struct {
     uint16_t out_height, out_width, out_channels; /* output */
     uint8_t kernel, stride, pad;
     uint8_t time_steps; /* T */
+    /* Convolutions only: max-pool the currents before the neuron, windows of pool x pool padded by
+     * pool / 2. 0: no pooling. */
+    uint8_t pool, pool_stride;
 } esv_window;
 
 /* Constants of a convolution followed by LIF; K = kernel * kernel * channels. */
@@ -36,7 +39,7 @@ typedef struct {
 void esv_encode_conv(const esv_window *window, const esv_conv *conv, const uint8_t *pixels,
                      uint8_t *codes);
 
-/* codes (H, W, C) -> codes (H', W', C'). scratch: esv_spike_conv_scratch bytes, 2-byte aligned. */
+/* codes (H, W, C) -> codes (H', W', C'). scratch: esv_spike_conv_scratch bytes, 4-byte aligned. */
 void esv_spike_conv(const esv_window *window, const esv_conv *conv, const uint8_t *codes,
                     uint8_t *out, void *scratch);
 uint32_t esv_spike_conv_scratch(const esv_window *window);
@@ -69,6 +72,11 @@ typedef struct {
 void esv_self_attention(const esv_attention *attention, const uint8_t *query, const uint8_t *key,
                         const uint8_t *value, uint8_t *out, void *scratch);
 uint32_t esv_self_attention_scratch(const esv_attention *attention);
+
+/* Token attention: a token of a head passes its key codes on where the neuron of the number of its
+ * query spikes, << shift, fires. query, key, out: codes (N, heads * query_dim); value_dim unused. */
+void esv_token_attention(const esv_attention *attention, const uint8_t *query, const uint8_t *key,
+                         uint8_t *out);
 
 /* Sum levels or codes over steps and tokens: sums (C) int32. */
 void esv_sum_levels(uint32_t tokens, uint32_t channels, uint8_t time_steps, const uint8_t *levels,

@@ -7,6 +7,8 @@
  */
 #include "esv_kernels.h"
 
+#include <stddef.h>
+
 #include "lif.h"
 
 #define TILE 32
@@ -40,14 +42,20 @@ static uint32_t rows(const esv_window *w)
     return (uint32_t)w->kernel * w->kernel * w->channels;
 }
 
+/* Pooling keeps the largest current so far of each step and channel: (T, out_channels) int32. */
+static uint32_t largest_bytes(const esv_window *w)
+{
+    return w->pool ? 4u * w->time_steps * w->out_channels : 0;
+}
+
 uint32_t esv_spike_conv_scratch(const esv_window *w)
 {
-    return 2u * w->time_steps * rows(w);
+    return largest_bytes(w) + 2u * w->time_steps * rows(w);
 }
 
 uint32_t esv_level_conv_scratch(const esv_window *w)
 {
-    return 3u * w->time_steps * rows(w);
+    return largest_bytes(w) + 3u * w->time_steps * rows(w);
 }
 
 static void list_codes(const esv_window *w, const uint8_t *codes, uint32_t pixel, uint32_t base,
@@ -139,6 +147,69 @@ static uint32_t run_tile(const esv_window *w, const esv_conv *conv, const event_
     return n;
 }
 
+/* largest (T, out_channels) = max(largest, the currents of the position that was gathered). */
+static void raise_currents(const esv_window *w, const esv_conv *conv, const event_list *events,
+                           int32_t *largest)
+{
+    uint32_t acc[TILE];
+    for (uint32_t t = 0; t < w->time_steps; t++, largest += w->out_channels) {
+        for (uint32_t first = 0; first < w->out_channels; first += TILE) {
+            uint32_t left = w->out_channels - first, n = left < TILE ? left : TILE;
+            for (uint32_t i = 0; i < n; i++) {
+                acc[i] = (uint32_t)conv->bias[first + i];
+            }
+            add_rows32(acc, n, conv->weight + first, w->out_channels, &events[t]);
+            for (uint32_t i = 0; i < n; i++) {
+                int32_t current = (int32_t)acc[i];
+                largest[first + i] = current > largest[first + i] ? current : largest[first + i];
+            }
+        }
+    }
+}
+
+/* Run the neurons of one output token on its pooled currents. */
+static void fire_pooled(const esv_window *w, const esv_conv *conv, const int32_t *largest,
+                        uint8_t *out)
+{
+    for (uint32_t c = 0; c < w->out_channels; c++) {
+        int32_t membrane = 0;
+        uint32_t code = 0;
+        for (uint32_t t = 0; t < w->time_steps; t++) {
+            int32_t current = largest[t * w->out_channels + c];
+            code |= (uint32_t)esv_lif32(&membrane, current, conv->threshold[c]) << t;
+        }
+        out[c] = (uint8_t)code;
+    }
+}
+
+static int32_t positions(uint32_t size, const esv_window *w)
+{
+    return (int32_t)((size + 2u * w->pad - w->kernel) / w->stride + 1);
+}
+
+/* As convolve, but each output token takes the largest currents of a window of positions. Windows
+ * overlap, and positions in two of them are computed twice: no row of currents has to be kept. */
+static void convolve_pooled(const esv_window *w, const esv_conv *conv, const uint8_t *input,
+                            uint8_t *out, event_list *events, int32_t *largest)
+{
+    int32_t height = positions(w->height, w), width = positions(w->width, w);
+    for (uint32_t token = 0; token < (uint32_t)w->out_height * w->out_width; token++) {
+        int32_t top = (int32_t)(token / w->out_width * w->pool_stride) - w->pool / 2;
+        int32_t left = (int32_t)(token % w->out_width * w->pool_stride) - w->pool / 2;
+        for (uint32_t i = 0; i < (uint32_t)w->time_steps * w->out_channels; i++) {
+            largest[i] = INT32_MIN;
+        }
+        for (int32_t y = top < 0 ? 0 : top; y < top + w->pool && y < height; y++) {
+            for (int32_t x = left < 0 ? 0 : left; x < left + w->pool && x < width; x++) {
+                gather(w, input, y * w->stride - w->pad, x * w->stride - w->pad, events);
+                raise_currents(w, conv, events, largest);
+            }
+        }
+        fire_pooled(w, conv, largest, out);
+        out += w->out_channels;
+    }
+}
+
 static void convolve(const esv_window *w, const esv_conv *conv, const uint8_t *input, uint8_t *out,
                      event_list *events)
 {
@@ -154,24 +225,32 @@ static void convolve(const esv_window *w, const esv_conv *conv, const uint8_t *i
     }
 }
 
+/* Lay the lists out in scratch behind the pooled currents, then run. */
+static void run(const esv_window *w, const esv_conv *conv, const uint8_t *input, uint8_t *out,
+                void *scratch, int with_levels)
+{
+    event_list events[MAX_STEPS] = {{0}};
+    uint16_t *row = (uint16_t *)(void *)((uint8_t *)scratch + largest_bytes(w));
+    uint8_t *level = (uint8_t *)(row + w->time_steps * rows(w));
+    for (uint32_t t = 0; t < w->time_steps; t++) {
+        events[t].row = row + t * rows(w);
+        events[t].level = with_levels ? level + t * rows(w) : NULL;
+    }
+    if (w->pool) {
+        convolve_pooled(w, conv, input, out, events, scratch);
+    } else {
+        convolve(w, conv, input, out, events);
+    }
+}
+
 void esv_spike_conv(const esv_window *w, const esv_conv *conv, const uint8_t *codes, uint8_t *out,
                     void *scratch)
 {
-    event_list events[MAX_STEPS] = {{0}};
-    for (uint32_t t = 0; t < w->time_steps; t++) {
-        events[t].row = (uint16_t *)scratch + t * rows(w);
-    }
-    convolve(w, conv, codes, out, events);
+    run(w, conv, codes, out, scratch, 0);
 }
 
 void esv_level_conv(const esv_window *w, const esv_conv *conv, const uint8_t *levels, uint8_t *out,
                     void *scratch)
 {
-    event_list events[MAX_STEPS] = {{0}};
-    uint8_t *level = (uint8_t *)scratch + esv_spike_conv_scratch(w);
-    for (uint32_t t = 0; t < w->time_steps; t++) {
-        events[t].row = (uint16_t *)scratch + t * rows(w);
-        events[t].level = level + t * rows(w);
-    }
-    convolve(w, conv, levels, out, events);
+    run(w, conv, levels, out, scratch, 1);
 }

@@ -21,7 +21,8 @@ enum esv_code {
     ESV_MAX_POOL,
     ESV_ADD,
     ESV_SELF_ATTENTION,
-    ESV_CLASSIFY
+    ESV_CLASSIFY,
+    ESV_TOKEN_ATTENTION
 };
 
 typedef struct {
@@ -38,7 +39,7 @@ typedef struct {
 } esv_value;
 
 typedef struct {
-    uint8_t code, kernel, stride, pad;
+    uint8_t code, kernel, stride, pad, pool, pool_stride;
     uint16_t source[3], output, heads;
     uint32_t weight_at, bias_at, threshold_at, extra_at;
     int32_t threshold;

@@ -12,7 +12,7 @@ static inline esv_window esv_window_of(const esv_op *op, const esv_value *in, co
         .height = in->height, .width = in->width, .channels = in->channels,
         .out_height = out->height, .out_width = out->width, .out_channels = out->channels,
         .kernel = op->kernel, .stride = op->stride, .pad = op->pad,
-        .time_steps = time_steps,
+        .time_steps = time_steps, .pool = op->pool, .pool_stride = op->pool_stride,
     };
     return w;
 }

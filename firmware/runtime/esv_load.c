@@ -65,17 +65,26 @@ static int check_places(const context *c, uint32_t sources)
     return 1;
 }
 
+/* Whether `size` gives `out` along one axis, pooling included. */
 static int window_size(uint32_t size, const esv_op *op, uint32_t out)
 {
-    return size + 2u * op->pad >= op->kernel &&
-           (size + 2u * op->pad - op->kernel) / op->stride + 1 == out;
+    if (size + 2u * op->pad < op->kernel) {
+        return 0;
+    }
+    size = (size + 2u * op->pad - op->kernel) / op->stride + 1;
+    if (op->pool) {
+        size = (size + 2u * (op->pool / 2u) - op->pool) / op->pool_stride + 1;
+    }
+    return size == out;
 }
 
 static int check_window(const context *c)
 {
     const esv_op *op = &c->op;
     return op->kernel >= 1 && op->kernel <= 16 && op->stride >= 1 && op->stride <= 16 &&
-           op->pad < op->kernel && c->out.kind == ESV_SPIKES &&
+           op->pad < op->kernel && op->pool <= 16 &&
+           (!op->pool || (op->pool_stride >= 1 && op->pool_stride <= 16)) &&
+           c->out.kind == ESV_SPIKES &&
            window_size(c->in[0].height, op, c->out.height) &&
            window_size(c->in[0].width, op, c->out.width);
 }
@@ -138,6 +147,17 @@ static int check_attention(const context *c)
     return op->scratch_bytes >= counts;
 }
 
+static int check_token_attention(const context *c)
+{
+    const esv_op *op = &c->op;
+    const esv_value *query = &c->in[0];
+    return query->kind == ESV_SPIKES && c->in[1].kind == ESV_SPIKES &&
+           c->out.kind == ESV_SPIKES && same_shape(query, &c->in[1]) &&
+           same_shape(query, &c->out) && op->heads && query->channels % op->heads == 0 &&
+           (uint32_t)query->height * query->width <= 65535 && op->shift <= 12 &&
+           op->threshold > -ESV_SUM_LIMIT && op->threshold < ESV_SUM_LIMIT;
+}
+
 static int check_classify(const context *c)
 {
     const esv_value *in = &c->in[0];
@@ -152,10 +172,10 @@ static int check_classify(const context *c)
 
 static int check_op(context *c, uint32_t index)
 {
-    static const uint8_t sources[] = {1, 1, 1, 2, 3, 1}; /* by enum esv_code */
+    static const uint8_t sources[] = {1, 1, 1, 2, 3, 1, 2}; /* by enum esv_code */
     esv_op *op = &c->op;
     *op = esv_read_op(c->file, &c->header, index);
-    if (op->code > ESV_CLASSIFY || op->output >= c->header.values) {
+    if (op->code > ESV_TOKEN_ATTENTION || op->output >= c->header.values) {
         return 0;
     }
     for (uint32_t i = 0; i < sources[op->code]; i++) {
@@ -174,12 +194,14 @@ static int check_op(context *c, uint32_t index)
     case ESV_SPIKE_CONV:
         return check_spike_conv(c);
     case ESV_MAX_POOL:
-        return c->in[0].kind == ESV_SPIKES && check_window(c) &&
+        return c->in[0].kind == ESV_SPIKES && !op->pool && check_window(c) &&
                c->in[0].channels == c->out.channels;
     case ESV_ADD:
         return check_add(c);
     case ESV_SELF_ATTENTION:
         return check_attention(c);
+    case ESV_TOKEN_ATTENTION:
+        return check_token_attention(c);
     default:
         return check_classify(c);
     }

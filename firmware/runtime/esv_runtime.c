@@ -79,6 +79,13 @@ static void attend(const esv_op *op, const esv_value *query, const esv_value *va
     esv_self_attention(&a, source[0], source[1], source[2], target, scratch);
 }
 
+static void attend_tokens(const esv_op *op, const esv_value *query, uint8_t steps,
+                          uint8_t *const source[3], uint8_t *target)
+{
+    esv_attention a = esv_attention_of(op, query, query, steps);
+    esv_token_attention(&a, source[0], source[1], target);
+}
+
 void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
 {
     const uint8_t *file = program->file;
@@ -109,6 +116,9 @@ void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
         break;
     case ESV_SELF_ATTENTION:
         attend(&op, &in[0], &in[2], h.time_steps, source, target, scratch);
+        break;
+    case ESV_TOKEN_ATTENTION:
+        attend_tokens(&op, &in[0], h.time_steps, source, target);
         break;
     default:
         classify(file, &op, &in[0], &out, h.time_steps, source[0], target, scratch);

@@ -11,6 +11,7 @@ from edgesvit.program.ops import (
     Program,
     SelfAttention,
     SpikeConv,
+    TokenAttention,
     Value,
     conv_size,
 )
@@ -43,24 +44,34 @@ class Builder:
     def _shape(self, source: Value, kernel: int, stride: int, pad: int, channels: int) -> tuple:
         return (*(conv_size(n, kernel, stride, pad) for n in source.shape[:2]), channels)
 
-    def encode(self, channels: int, kernel: int = 3, stride: int = 1, pad: int = 1) -> Value:
+    def _pooled(self, shape: tuple, pool: tuple[int, int]) -> tuple:
+        size, stride = pool
+        if not size:
+            return shape
+        return (*(conv_size(n, size, stride, size // 2) for n in shape[:2]), shape[2])
+
+    def encode(self, channels: int, kernel: int = 3, stride: int = 1, pad: int = 1,
+               pool: tuple[int, int] = (0, 1)) -> Value:
         """EncodeConv of the image."""
         source = self.values[0]
-        out = self.new(Kind.SPIKES, self._shape(source, kernel, stride, pad, channels))
+        shape = self._shape(source, kernel, stride, pad, channels)
+        out = self.new(Kind.SPIKES, self._pooled(shape, pool))
         constants = self._constants(kernel**2 * source.shape[2], channels, 128, False)
         pixel = self.random.integers(0, 256, source.shape[2]).astype(np.uint8)
-        self.ops.append(EncodeConv("image", out.name, kernel, stride, pad, *constants, pixel))
+        self.ops.append(EncodeConv("image", out.name, kernel, stride, pad, *constants, pixel,
+                                   *pool))
         return out
 
     def conv(self, source: Value, channels: int, kernel: int = 1, stride: int = 1, pad: int = 0,
-             extreme: bool = False) -> Value:
+             extreme: bool = False, pool: tuple[int, int] = (0, 1)) -> Value:
         """SpikeConv; `extreme` gives rows of the largest weights, so that int16 overflows."""
-        out = self.new(Kind.SPIKES, self._shape(source, kernel, stride, pad, channels))
+        shape = self._shape(source, kernel, stride, pad, channels)
+        out = self.new(Kind.SPIKES, self._pooled(shape, pool))
         constants = self._constants(kernel**2 * source.shape[2], channels, source.max_level,
                                     extreme)
         certified = int16_certificate(*constants, source.max_level)
         self.ops.append(SpikeConv(source.name, out.name, kernel, stride, pad, *constants,
-                                  certified))
+                                  certified, *pool))
         return out
 
     def pool(self, source: Value, kernel: int = 3, stride: int = 2, pad: int = 1) -> Value:
@@ -84,6 +95,15 @@ class Builder:
                                       self.time_steps, 4 << self.time_steps))
         return out
 
+    def attend_tokens(self, source: Value, heads: int, dim: int) -> Value:
+        """Two projections and a TokenAttention that about half of the tokens pass."""
+        query, key = (self.conv(source, heads * dim) for _ in range(2))
+        out = self.new(Kind.SPIKES, key.shape)
+        threshold = int(self.random.integers(1, dim + 1)) << self.time_steps
+        self.ops.append(TokenAttention(query.name, key.name, out.name, heads, self.time_steps,
+                                       threshold >> 1))
+        return out
+
     def finish(self, source: Value, classes: int) -> Program:
         """Classify and close the program."""
         out = self.new(Kind.LOGITS, (1, 1, classes))
@@ -98,15 +118,20 @@ def random_program(seed: int) -> Program:
     random = np.random.default_rng(seed)
     size = tuple(int(n) for n in random.integers(3, 9, 2))
     build = Builder(random, int(random.integers(1, 9)), (*size, int(random.integers(1, 4))))
-    x = build.encode(int(random.integers(1, 40)), stride=int(random.integers(1, 3)))
+    pools = ((0, 1), (0, 1), (3, 2), (2, 1))
+    x = build.encode(int(random.integers(1, 40)), stride=int(random.integers(1, 3)),
+                     pool=pools[random.integers(4)])
     if random.random() < 0.7:
         x = build.pool(x)
     if random.random() < 0.5:
-        x = build.conv(x, int(random.integers(1, 40)), kernel=3, pad=1)
+        x = build.conv(x, int(random.integers(1, 40)), kernel=3, pad=1,
+                       pool=pools[random.integers(4)])
     x = build.add(x, build.conv(x, x.shape[2], kernel=3, pad=1))
     for _ in range(int(random.integers(0, 3))):
         heads = int(random.integers(1, 4))
-        mixed = build.attend(x, heads, *(int(n) for n in random.integers(1, 12, 2)))
+        query_dim, value_dim = (int(n) for n in random.integers(1, 12, 2))
+        mixed = (build.attend(x, heads, query_dim, value_dim) if random.random() < 0.6
+                 else build.attend_tokens(x, heads, query_dim))
         x = build.add(x, build.conv(mixed, x.shape[2]))
         hidden = build.conv(x, int(random.integers(1, 70)), extreme=random.random() < 0.3)
         x = build.add(x, build.conv(hidden, x.shape[2]))

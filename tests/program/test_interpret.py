@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from edgesvit.program import interpret
-from edgesvit.program.ops import Classify, EncodeConv, MaxPool, SelfAttention, SpikeConv
+from edgesvit.program.ops import (
+    Classify,
+    EncodeConv,
+    MaxPool,
+    SelfAttention,
+    SpikeConv,
+    TokenAttention,
+)
 
 
 def neuron(currents: list[int], threshold: int) -> list[int]:
@@ -94,3 +101,32 @@ def test_classify_sums_over_steps_and_tokens():
     op = Classify("a", "b", np.array([[2, -1], [1, 3]], np.int8), np.array([10, 0], np.int32))
     levels = np.ones((3, 2, 2, 2), np.int64)
     assert interpret.classify(op, levels).reshape(-1).tolist() == [10 + 12 * 3, 12 * 2]
+
+
+def test_pooling_before_the_neuron_takes_the_largest_current():
+    # two steps of two positions: each fires once if pooled after the neuron, never carries over
+    weight = np.array([[20]], np.int8)
+
+    def conv(pool: int) -> SpikeConv:
+        return SpikeConv("a", "b", 1, 1, 0, weight, np.zeros(1, np.int32),
+                         np.array([12], np.int32), np.ones(1, bool), pool, 2)
+
+    levels = np.array([[[[1], [0]]], [[[0], [1]]]])  # [T, H, W, C]: left fires, then right
+    apart = interpret.spike_conv(conv(0), levels)
+    assert apart.reshape(-1).tolist() == [0, 0]  # 10, then 5 and 10: nobody reaches 12
+    pooled = interpret.spike_conv(conv(3), levels)
+    assert pooled.reshape(-1).tolist() == [0b10]  # 10, then (10 + 20) >> 1 = 15
+
+
+def test_pooling_ignores_positions_outside_even_for_negative_currents():
+    op = SpikeConv("a", "b", 1, 1, 0, np.array([[-4]], np.int8), np.zeros(1, np.int32),
+                   np.array([-2], np.int32), np.ones(1, bool), 3, 1)
+    current = interpret.pool_current(op, np.full((1, 2, 2, 1), -4))
+    assert (current == -4).all()
+
+
+def test_token_attention_gates_keys_by_the_query_count_of_each_head():
+    op = TokenAttention("q", "k", "o", 2, 1, 1 << 1)  # fires at the first step from 2 spikes on
+    q = np.array([[[[1, 1, 1, 0]]]])  # [T, H, W, C]: two spikes in head 0, one in head 1
+    k = np.array([[[[0, 1, 1, 1]]]])
+    assert interpret.token_attention(op, q, k).reshape(-1).tolist() == [0, 1, 0, 0]

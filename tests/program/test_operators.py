@@ -56,6 +56,31 @@ def test_window_shapes(kernel, stride, pad, size):
     assert_equal(program, random_image(program, kernel))
 
 
+@pytest.mark.parametrize("pool", [(2, 2), (3, 1), (3, 2), (5, 3)])
+@pytest.mark.parametrize("channels", [5, 33])
+def test_pooling_before_the_neuron(pool, channels):
+    program = network(3, (7, 6, 2), lambda b: b.conv(
+        b.encode(6, pool=pool), channels, 3, pad=1, pool=pool))
+    assert_equal(program, random_image(program, channels))
+
+
+@pytest.mark.parametrize("pool", [(3, 2), (2, 1)])
+def test_pooled_levels(pool):
+    def build(b: Builder) -> Value:
+        x = b.encode(6)
+        return b.conv(b.add(x, b.conv(x, 6)), 40, 3, 2, 1, pool=pool)
+
+    program = network(4, (9, 8, 1), build)
+    assert_equal(program, random_image(program, 1))
+
+
+@pytest.mark.parametrize(("heads", "dim"), [(3, 5), (2, 16), (8, 16)])
+def test_token_attention(heads, dim):
+    program = network(4, (4, 4, 2), lambda b: b.attend_tokens(b.encode(9), heads, dim))
+    expected = assert_equal(program, random_image(program, heads))
+    assert expected["v4"].any()
+
+
 def constant_image(program: Program, grey: int) -> np.ndarray:
     return np.full(program.input.shape, grey, np.uint8)
 
