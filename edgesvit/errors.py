@@ -31,6 +31,6 @@ class Unreachable(EdgesvitError):
 
 
 class ResultDiffers(EdgesvitError):
-    """The board computed something other than the host: no time is reported."""
+    """The board computed something other than the host, or a checkpoint than the official code."""
 
     exit_code = 5

@@ -62,8 +62,8 @@ class HostProgram:
 
     def _place(self, arena: np.ndarray, image: np.ndarray) -> None:
         at = self._library.esv_input(ctypes.byref(self._program), self._pointer(arena))
-        ctypes.memmove(at, np.ascontiguousarray(image, np.uint8).ctypes.data,
-                       self._program.input_bytes)
+        pixels = np.ascontiguousarray(image, np.uint8)  # a copy must outlive its address
+        ctypes.memmove(at, pixels.ctypes.data, self._program.input_bytes)
 
     def _logits(self, arena: np.ndarray) -> np.ndarray:
         at = self._library.esv_logits(ctypes.byref(self._program), self._pointer(arena))

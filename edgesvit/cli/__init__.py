@@ -9,7 +9,7 @@ from edgesvit import __version__
 from edgesvit.cli.output import print_error
 from edgesvit.errors import EdgesvitError
 
-VERBS = ("targets", "train", "inspect", "compress", "lower", "deploy")
+VERBS = ("targets", "models", "train", "inspect", "compress", "lower", "deploy")
 INTERRUPTED = 130
 
 

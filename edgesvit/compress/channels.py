@@ -34,16 +34,17 @@ class Group(msgspec.Struct, frozen=True):
 def groups(config: SpikformerConfig) -> tuple[Group, ...]:
     """The prunable groups: `stem.{0,1,2}`, and per block `qk.{i}`, `v.{i}`, `hidden.{i}`."""
     found = [_stem_group(config, stage) for stage in range(3)]
+    kind = config.point_layer
     for block in range(config.depth):
         attn, mlp = f"block.{block}.attn.", f"block.{block}.mlp."
         # q and k meet in a product over the head's channels: no layer consumes them.
-        qk = ((attn + "q_linear", attn + "q_bn"), (attn + "k_linear", attn + "k_bn"))
+        qk = ((attn + f"q_{kind}", attn + "q_bn"), (attn + f"k_{kind}", attn + "k_bn"))
         found += [
             Group(f"qk.{block}", config.qk_dims[block], config.heads, qk, ()),
             Group(f"v.{block}", config.v_dims[block], config.heads,
-                  ((attn + "v_linear", attn + "v_bn"),), (attn + "proj_linear",)),
+                  ((attn + f"v_{kind}", attn + "v_bn"),), (attn + f"proj_{kind}",)),
             Group(f"hidden.{block}", config.hidden_dims[block], 1,
-                  ((mlp + "fc1_linear", mlp + "fc1_bn"),), (mlp + "fc2_linear",)),
+                  ((mlp + f"fc1_{kind}", mlp + "fc1_bn"),), (mlp + f"fc2_{kind}",)),
         ]
     return tuple(found)
 

@@ -1,10 +1,11 @@
 """What a spike program does for an image: MACs, synaptic operations, firing rates.
 
-A synaptic operation (SOP) is one accumulate caused by one spike (a level of n causes n). MACs are
-those of dense execution over all T steps, as the field counts them; only the first convolution
-really multiplies.
+A synaptic operation (SOP) is one accumulate caused by one spike (a level of n causes n), each
+kernel position counted once. MACs are those of dense execution over all T steps, as the field
+counts them; only the first convolution really multiplies.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from edgesvit.program.ops import (
     Program,
     SelfAttention,
     SpikeConv,
+    TokenAttention,
+    conv_size,
 )
 
 
@@ -65,14 +68,18 @@ def _work(op: Op, program: Program, env: dict[str, np.ndarray]) -> Work:
             return decode(env[name], program.time_steps)
         return env[name].astype(np.int64)
 
-    out = program.value(op.output)
     match op:
         case EncodeConv():
-            return Work(op.output, out.tokens * op.weight.size, 0.0, 0.0, None, None)
+            positions = _positions(op, program.value(op.input).shape)
+            return Work(op.output, positions * op.weight.size, 0.0, 0.0, None, None)
         case SpikeConv():
-            return _conv_work(op, steps(op.input), out.tokens)
+            return _conv_work(op, steps(op.input))
         case SelfAttention():
             return _attention_work(op, *(steps(name) for name in (op.query, op.key, op.value)))
+        case TokenAttention():
+            query = steps(op.query)
+            return Work(op.output, query.size, 0.0, float(query.sum()), float(query.mean()),
+                        float(query.any(0).mean()))
         case Classify():
             # Sums over tokens and steps come first: one multiply per channel and class.
             return Work(op.output, op.weight.size, 0.0, 0.0, None, None)
@@ -80,10 +87,16 @@ def _work(op: Op, program: Program, env: dict[str, np.ndarray]) -> Work:
             return Work(op.output, 0, 0.0, 0.0, None, None)
 
 
-def _conv_work(op: SpikeConv, levels: np.ndarray, tokens: int) -> Work:
+def _positions(op: EncodeConv | SpikeConv, shape: tuple[int, ...]) -> int:
+    """Where the kernel is applied, before any pooling."""
+    return math.prod(conv_size(n, op.kernel, op.stride, op.pad) for n in shape[:2])
+
+
+def _conv_work(op: SpikeConv, levels: np.ndarray) -> Work:
     reads = sum(int(patches(step.sum(-1, keepdims=True), op).sum()) for step in levels)
     narrow = int(op.certified.sum())
-    return Work(op.output, levels.shape[0] * tokens * op.weight.size, float(reads * narrow),
+    macs = levels.shape[0] * _positions(op, levels.shape[1:]) * op.weight.size
+    return Work(op.output, macs, float(reads * narrow),
                 float(reads * (len(op.certified) - narrow)), float(levels.mean()),
                 float(levels.any(0).mean()))
 

@@ -1,162 +1,33 @@
-"""A trained model -> its spike program: folding, quantisation and the order of operators.
+"""A trained model -> its spike program: the order of operators, family by family.
 
 Works on plain arrays (a state dict of NumPy tensors), so that building needs no training framework.
-Notation: K inputs of a neuron, C output channels, T time steps, N tokens.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from edgesvit.errors import UsageError
-from edgesvit.models.config import SpikformerConfig
-from edgesvit.program.ops import (
-    Add,
-    Classify,
-    EncodeConv,
-    Kind,
-    MaxPool,
-    Program,
-    SelfAttention,
-    SpikeConv,
-    Value,
-    conv_size,
-)
-from edgesvit.program.validate import int16_certificate, validate
-
-BN_EPSILON = 1e-5
-Weights = Mapping[str, np.ndarray]
+from edgesvit.models.config import QKFormerConfig, SpikformerConfig
+from edgesvit.program.build_qkformer import emit_qkformer
+from edgesvit.program.emit import Emitter, Weights
+from edgesvit.program.ops import Program, Value
+from edgesvit.program.validate import validate
 
 
-def fold_batch_norm(weight: np.ndarray, bias: np.ndarray | float, weights: Weights, bn: str
-                    ) -> tuple[np.ndarray, np.ndarray]:
-    """Fold BatchNorm `bn` into a layer: weight [K, C] and bias [C] in float64.
-
-    y = gamma (W x + b - mean) / sqrt(var + eps) + beta. A negative gamma flips the column's sign.
-    """
-    scale = weights[f"{bn}.weight"] / np.sqrt(
-        weights[f"{bn}.running_var"].astype(np.float64) + BN_EPSILON)
-    return (weight.astype(np.float64) * scale,
-            (bias - weights[f"{bn}.running_mean"]) * scale + weights[f"{bn}.bias"])
-
-
-def quantize_neurons(weight: np.ndarray, bias: np.ndarray, threshold: float, bits: int = 8
-                     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Real constants -> int8 weight [K, C], int32 bias [C] and threshold [C].
-
-    Each channel has a scale of its own, its largest weight over 2**(bits-1) - 1. The neuron is
-    linear up to its comparison, so bias and threshold divided by the same scale give the same
-    spikes, and no multiplication is left. Rounding is half-to-even.
-    """
-    top = 2 ** (bits - 1) - 1
-    # A channel of (almost) zero weights: keep bias and threshold inside the accumulator's range.
-    floor = np.maximum(np.abs(bias), threshold) / 2**28
-    scale = np.maximum(np.abs(weight).max(0) / top, floor)
-    return (np.rint(weight / scale).astype(np.int8), np.rint(bias / scale).astype(np.int32),
-            np.maximum(np.rint(threshold / scale), 1).astype(np.int32))
-
-
-def fold_pixels(weight: np.ndarray, bias: np.ndarray, mean: Sequence[float], std: Sequence[float]
-                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fold x = (pixel / 255 - mean) / std into weight [K, C] and bias [C]; also gives pad_pixel.
-
-    Zero padding of x is a grey level of 255 * mean. The format stores it as an integer: exact for
-    every recipe of this package (they choose such means), half a grey level off at worst.
-    """
-    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    taps = weight.shape[0] // len(mean)
-    per_input = np.tile(1 / (255 * std), taps)[:, None]
-    shift = np.tile(mean / std, taps) @ weight
-    return weight * per_input, bias - shift, np.rint(255 * mean).astype(np.uint8)
-
-
-class _Emitter:
-    """Appends operators and the values they write."""
-
-    def __init__(self, config: SpikformerConfig, weights: Weights, bits: int):
-        self.config, self.weights, self.bits = config, weights, bits
-        height, width = config.image_size
-        self.values = [Value("image", Kind.PIXELS, (height, width, config.in_channels), 255)]
-        self.ops: list = []
-
-    def new(self, name: str, kind: Kind, shape: tuple[int, int, int], max_level: int = 1) -> Value:
-        value = Value(name, kind, shape, max_level)
-        self.values.append(value)
-        return value
-
-    def conv_constants(self, layer: str, bn: str) -> tuple[np.ndarray, np.ndarray]:
-        """Folded [K, C] and [C]; K runs over taps first, then input channels."""
-        kernel = self.weights[f"{layer}.weight"]  # [C, C_in, k, k] or [C, C_in]
-        if kernel.ndim == 2:
-            kernel = kernel[:, :, None, None]
-        matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
-        return fold_batch_norm(matrix, self.weights.get(f"{layer}.bias", 0.0), self.weights, bn)
-
-    def encode(self, name: str, layer: str, bn: str, mean: Sequence[float],
-               std: Sequence[float]) -> Value:
-        source = self.values[0]
-        weight, bias, pad_pixel = fold_pixels(*self.conv_constants(layer, bn), mean, std)
-        constants = quantize_neurons(weight, bias, self.config.threshold, self.bits)
-        out = self.new(name, Kind.SPIKES, (*source.shape[:2], weight.shape[1]))
-        self.ops.append(EncodeConv(source.name, name, 3, 1, 1, *constants, pad_pixel))
-        return out
-
-    def conv(self, name: str, layer: str, bn: str, source: Value, kernel: int = 1) -> Value:
-        constants = quantize_neurons(*self.conv_constants(layer, bn), self.config.threshold,
-                                     self.bits)
-        out = self.new(name, Kind.SPIKES, (*source.shape[:2], constants[0].shape[1]))
-        certified = int16_certificate(*constants, source.max_level)
-        self.ops.append(SpikeConv(source.name, name, kernel, 1, kernel // 2, *constants,
-                                  certified))
-        return out
-
-    def pool(self, name: str, source: Value) -> Value:
-        size = (conv_size(n, 3, 2, 1) for n in source.shape[:2])
-        out = self.new(name, Kind.SPIKES, (*size, source.shape[2]))
-        self.ops.append(MaxPool(source.name, name, 3, 2, 1))
-        return out
-
-    def add(self, name: str, source: Value, branch: Value) -> Value:
-        out = self.new(name, Kind.LEVELS, source.shape, source.max_level + 1)
-        self.ops.append(Add(source.name, branch.name, name))
-        return out
-
-    def attend(self, name: str, query: Value, key: Value, value: Value) -> Value:
-        # In units of scale / 2**T the membrane is an integer at every step, so comparing it with
-        # the next integer above the threshold is exact.
-        steps = self.config.time_steps
-        threshold = math.ceil(
-            self.config.attention_threshold / self.config.attention_scale * 2**steps)
-        out = self.new(name, Kind.SPIKES, value.shape)
-        self.ops.append(SelfAttention(query.name, key.name, value.name, name, self.config.heads,
-                                      steps, threshold))
-        return out
-
-    def classify(self, name: str, source: Value) -> None:
-        weight = self.weights["head.weight"].astype(np.float64).T  # [C, classes]
-        scale = np.abs(weight).max() / (2 ** (self.bits - 1) - 1)
-        count = self.config.time_steps * source.tokens  # of the means over steps and tokens
-        bias = np.rint(self.weights["head.bias"].astype(np.float64) * count / scale)
-        self.new(name, Kind.LOGITS, (1, 1, weight.shape[1]))
-        self.ops.append(Classify(source.name, name, np.rint(weight / scale).astype(np.int8),
-                                 bias.astype(np.int32)))
-
-
-def build(config: SpikformerConfig, weights: Weights, mean: Sequence[float],
+def build(config: SpikformerConfig | QKFormerConfig, weights: Weights, mean: Sequence[float],
           std: Sequence[float], labels: Sequence[str] = (), bits: int = 8) -> Program:
-    """The spike program of a Spikformer. `weights` is its state dict, mean and std per channel.
+    """The spike program of a model. `weights` is its state dict, mean and std are per channel.
 
-    Raises UsageError when a tensor is missing or `bits` is not 2 to 8.
+    Raises UsageError when a tensor is missing, `bits` is not 2 to 8 or the model takes events.
     """
+    if config.form == "dvs":
+        raise UsageError("a program takes one still image, this Spikformer takes event frames",
+                         "choose a model of the linear or conv form")
     if not 2 <= bits <= 8:
         raise UsageError(f"{bits}-bit weights", "choose 2 to 8 bits")
-    emit = _Emitter(config, weights, bits)
+    emit = Emitter(config, weights, bits)
+    family = emit_qkformer if isinstance(config, QKFormerConfig) else _emit_spikformer
     try:
-        x = _stem(emit, mean, std)
-        for i in range(config.depth):
-            x = _block(emit, i, x)
-        emit.classify("logits", x)
+        emit.classify("logits", family(emit, mean, std))
     except KeyError as error:
         raise UsageError(f"the checkpoint has no tensor {error.args[0]!r}",
                          "check that model.json and weights.safetensors belong together") from None
@@ -164,7 +35,14 @@ def build(config: SpikformerConfig, weights: Weights, mean: Sequence[float],
                             tuple(labels)))
 
 
-def _stem(emit: _Emitter, mean: Sequence[float], std: Sequence[float]) -> Value:
+def _emit_spikformer(emit: Emitter, mean: Sequence[float], std: Sequence[float]) -> Value:
+    x = _stem(emit, mean, std)
+    for index in range(emit.config.depth):
+        x = _block(emit, index, x)
+    return x
+
+
+def _stem(emit: Emitter, mean: Sequence[float], std: Sequence[float]) -> Value:
     x = emit.encode("stem.0", "patch_embed.proj_conv", "patch_embed.proj_bn", mean, std)
     for stage in range(4):
         if stage:
@@ -176,10 +54,12 @@ def _stem(emit: _Emitter, mean: Sequence[float], std: Sequence[float]) -> Value:
     return emit.add("stream", x, position)
 
 
-def _block(emit: _Emitter, index: int, x: Value) -> Value:
+def _block(emit: Emitter, index: int, x: Value) -> Value:
+    kind = emit.config.point_layer
+
     def layer(name: str, source: Value) -> Value:
         at = f"block.{index}.{'mlp' if name.startswith('fc') else 'attn'}.{name}"
-        return emit.conv(f"block.{index}.{name}", f"{at}_linear", f"{at}_bn", source)
+        return emit.conv(f"block.{index}.{name}", f"{at}_{kind}", f"{at}_bn", source)
 
     mixed = emit.attend(f"block.{index}.attn", layer("q", x), layer("k", x), layer("v", x))
     x = emit.add(f"block.{index}.stream.attn", x, layer("proj", mixed))

@@ -24,10 +24,14 @@ def neurons(group: str) -> list[str]:
 
 @pytest.fixture
 def model():
+    return firing_model("linear")
+
+
+def firing_model(form):
     """A model whose neurons fire: random weights, batch norm statistics as after training."""
     torch.manual_seed(3)
     config = spikformer((8, 8), 3, 6, dim=24, depth=2, heads=3, time_steps=3, pool="0001",
-                        stem=(8, 12, 16, 24), attention_scale=0.5)
+                        stem=(8, 12, 16, 24), attention_scale=0.5, form=form)
     model = build(config).double()
     torch.nn.init.normal_(model.head.weight)
     for module in model.modules():
@@ -98,6 +102,16 @@ def test_pruning_all_groups_is_physical_and_survives_a_file(model, images, tmp_p
                                  labels=("a",) * 6, data="x"), smaller.float().state_dict())
     again = model_from_arrays(folder.card().config, folder.weights())
     assert torch.equal(again(images.float()), smaller(images.float()))
+
+
+@pytest.mark.parametrize("form", ["conv", "dvs"])
+def test_the_forms_of_convolutions_are_pruned_alike(images, form):
+    model = firing_model(form)
+    keep = {g.name: select(importance(model, g), 0.4, lane_step(g, 4))
+            for g in groups(model.config)}
+    smaller = prune(model, keep)
+    torch.testing.assert_close(smaller(images), masked(model, keep, images), rtol=0, atol=1e-6)
+    assert smaller.block[0].attn.q_conv.weight.shape == (12, 24, 1)
 
 
 def test_the_original_is_untouched_and_modes_are_kept(model, images):

@@ -7,7 +7,7 @@ import pytest
 
 from edgesvit.cost import energy, operations
 from edgesvit.program.interpret import decode, trace
-from edgesvit.program.ops import SelfAttention, SpikeConv
+from edgesvit.program.ops import SelfAttention, SpikeConv, conv_size
 from tests.program.programs import random_image, random_program
 
 
@@ -35,7 +35,8 @@ def test_synaptic_operations_are_counted_exactly(seed):
             continue
         stored = env[op.input]
         levels = stored if stored.ndim == 4 else decode(stored, program.time_steps)
-        height, width, _ = program.value(op.output).shape
+        height, width = (conv_size(n, op.kernel, op.stride, op.pad)
+                         for n in program.value(op.input).shape[:2])
         assert rows[op.output].sops == slow_sops(op, levels.astype(int), height, width)
         assert rows[op.output].rate == pytest.approx(levels.mean())
 
@@ -55,7 +56,8 @@ def test_dense_macs_of_a_known_shape():
     program = random_program(3)
     rows = operations.work(program, random_image(program, 3)[None])
     first, op = rows[0], program.ops[0]
-    height, width, channels = program.value(op.output).shape
+    channels = program.value(op.output).shape[2]
+    height, width = (conv_size(n, op.kernel, op.stride, op.pad) for n in program.input.shape[:2])
     assert first.macs == height * width * op.kernel**2 * program.input.shape[2] * channels
 
 

@@ -1,55 +1,34 @@
-import json
-
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from edgesvit.models.checkpoints import load_checkpoint
+from edgesvit.errors import UsageError
+from edgesvit.models import spikformer as family
 from edgesvit.models.config import spikformer
-from edgesvit.models.lif import Lif
-from edgesvit.models.spikformer import build
+from edgesvit.models.spikformer import build, recognise
+from tests.models.official import load, logit_errors, spikes_of
 
 
-@pytest.fixture(scope="module")
-def official(shared):
-    """The public fixture: model, inputs and what the authors' code computed from them."""
-    folder = shared / "fixtures" / "spikformer_cifar" / "public"
-    meta = json.loads((folder / "meta.json").read_text())
-    loaded = load_checkpoint(
-        folder / "state_dict.safetensors", heads=meta["config"]["num_heads"],
-        time_steps=meta["config"]["T"])
-    return loaded, np.load(folder / "io.npz"), np.load(folder / "spikes.npz"), meta
-
-
-def spikes_of(model, images) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Logits and the output of every neuron by module name."""
-    seen = {}
-    hooks = [m.register_forward_hook(lambda m, i, out, name=n: seen.__setitem__(name, out))
-             for n, m in model.named_modules() if isinstance(m, Lif)]
-    with torch.no_grad():
-        logits = model(images)
-    for hook in hooks:
-        hook.remove()
-    return logits, seen
+@pytest.fixture(scope="module", params=["spikformer_cifar", "spikformer"])
+def official(request, shared):
+    """The CIFAR (linear) and the ImageNet (conv) form."""
+    return load(shared / "fixtures" / request.param / "public", family)
 
 
 def test_logits_equal_the_official_code(official):
-    loaded, io, _, _ = official
-    images = torch.from_numpy(io["x"])
-    with torch.no_grad():
-        logits = loaded.model(images).numpy()
-        single = np.concatenate([loaded.model(image[None]).numpy() for image in images])
-    assert np.abs(logits - io["logits"]).max() <= 1e-4
-    assert np.abs(single - io["logits_single"]).max() <= 1e-4
+    assert max(logit_errors(official)) <= 1e-4
 
 
 def test_every_spike_equals_the_official_code(official):
-    loaded, io, spikes, meta = official
-    _, seen = spikes_of(loaded.model, torch.from_numpy(io["x"]))
-    for name in spikes.files:
-        assert np.array_equal(seen[name].numpy(), spikes[name]), name
+    _, seen = spikes_of(official.model, official.images)
+    for name in official.spikes.files:
+        spikes, expected = seen[name].numpy(), official.spikes[name]
+        if name.startswith("block") and official.model.config.form == "conv":
+            spikes = spikes.swapaxes(2, 3).reshape(expected.shape)  # theirs are channels first
+        assert np.array_equal(spikes, expected), name
     counts = {name: out.sum(tuple(range(1, out.ndim))).tolist() for name, out in seen.items()}
-    assert counts == meta["spike_count_per_first_axis"]
+    assert counts == official.counts
 
 
 @pytest.fixture
@@ -93,8 +72,98 @@ def test_every_parameter_learns(model):
 
 
 def test_query_and_value_widths_may_differ():
-    import msgspec
-
     config = spikformer((8, 8), 1, 4, dim=16, depth=1, heads=2, pool="0001")
     config = msgspec.structs.replace(config, qk_dims=(3,), v_dims=(5,), hidden_dims=(7,))
     assert build(config).eval()(torch.randn(2, 1, 8, 8)).shape == (2, 4)
+
+
+def shapes_of(model) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def small(form: str):
+    torch.manual_seed(2)
+    model = build(spikformer((9, 12), 2, 5, dim=16, depth=2, heads=2, time_steps=3, pool="0101",
+                             attention_scale=0.25, form=form)).double()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.uniform_(module.weight, 1.0, 2.0)
+            torch.nn.init.uniform_(module.bias, -0.5, 1.0)
+            module.momentum = 0.5
+    with torch.no_grad():
+        for _ in range(20):
+            model(torch.randn(8, 2, 9, 12, dtype=torch.float64))
+    return model.eval()
+
+
+def test_the_three_forms_compute_the_same():
+    """The same weights under the names and in the shapes of each form."""
+    source, images = small("dvs"), torch.randn(4, 2, 9, 12, dtype=torch.float64)
+    logits, seen = spikes_of(source, images)
+    assert all(0 < spikes.mean() < 1 for spikes in seen.values())
+    weights = source.state_dict()
+    for form in ("linear", "conv"):
+        other = small(form)
+        state = {name: weights[name.replace("_linear", "_conv")].reshape(tensor.shape)
+                 if name.replace("_linear", "_conv") in weights else torch.zeros_like(tensor)
+                 for name, tensor in other.state_dict().items()}  # zeros: bias of q, k, v
+        other.load_state_dict(state)
+        assert torch.allclose(other(images), logits, rtol=0, atol=1e-12)
+
+
+def test_the_forms_differ_in_shapes_and_bias():
+    shapes = {form: shapes_of(small(form)) for form in ("linear", "conv", "dvs")}
+    assert shapes["linear"]["block.0.attn.q_linear.bias"] == (16,)
+    assert "block.0.attn.q_conv.bias" not in shapes["conv"]
+    assert shapes["conv"]["block.0.attn.proj_conv.weight"] == (16, 16, 1)
+    assert shapes["conv"]["block.0.mlp.fc1_conv.weight"] == (64, 16, 1, 1)
+    assert shapes["dvs"]["block.0.mlp.fc1_conv.weight"] == (64, 16, 1)
+
+
+def test_frames_of_a_still_image_equal_the_image():
+    model, images = small("dvs"), torch.randn(3, 2, 9, 12, dtype=torch.float64)
+    frames = images[:, None].expand(3, 3, 2, 9, 12)  # [B, T, C, H, W]
+    assert torch.allclose(model(images), model(frames), rtol=0, atol=1e-12)
+
+
+def test_event_frames_bring_their_own_t_and_keep_their_order():
+    model, frames = small("dvs"), torch.randn(2, 7, 2, 9, 12, dtype=torch.float64)
+    _, seen = spikes_of(model, frames)
+    assert {len(spikes) for spikes in seen.values()} == {7}
+    changed = frames.clone()
+    changed[1, 5:] += 1  # only the second sample, only the last two steps
+    _, after = spikes_of(model, changed)
+    for name, spikes in seen.items():
+        assert torch.equal(spikes[:5], after[name][:5]), name
+        assert torch.equal(spikes[:, 0], after[name][:, 0]), name
+    assert not torch.equal(seen["block.1.mlp.fc2_lif"][5:], after["block.1.mlp.fc2_lif"][5:])
+
+
+@pytest.mark.parametrize("form", ["linear", "conv", "dvs"])
+def test_a_pruned_shape_is_recognised(form):
+    config = spikformer((9, 12), 2, 5, dim=16, depth=2, heads=2, time_steps=3, pool="0101",
+                        form=form)
+    config = msgspec.structs.replace(config, stem=(3, 4, 6, 16), qk_dims=(8, 4), v_dims=(6, 8),
+                                     hidden_dims=(64, 20))
+    given = {"num_heads": 2, "img": (9, 12), "T": 3, "pooling_stat": "0101"}
+    assert recognise(shapes_of(build(config)), given) == config
+
+
+def test_what_the_tensors_do_not_tell_is_the_form_s_own():
+    shapes = shapes_of(small("dvs"))
+    config = recognise(shapes, {"num_heads": 16})
+    assert (config.image_size, config.time_steps, config.pool) == ((128, 128), 16, "1111")
+    assert (config.attention_scale, config.heads) == (0.25, 16)
+    with pytest.raises(UsageError, match="number of heads"):
+        recognise(shapes, {})
+    with pytest.raises(UsageError, match="block.0.attn.q_conv has 16 rows.*3 heads"):
+        recognise(shapes, {"num_heads": 3})
+
+
+def test_another_family_is_not_recognised():
+    shapes = shapes_of(small("conv"))
+    assert recognise(shapes | {"block.0.attn.q_conv.weight": (16, 16, 1, 1)}, {}) is None
+    assert recognise({"head.weight": (10, 16)}, {}) is None
+    del shapes["head.weight"]
+    with pytest.raises(UsageError, match="lacks the tensor head.weight"):
+        recognise(shapes, {"num_heads": 2})

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
+from edgesvit.boards.local import HostProgram
+from edgesvit.data import normalise
 from edgesvit.errors import UsageError
 from edgesvit.models.config import spikformer
 from edgesvit.program import build as builder
+from edgesvit.program import emit
+from edgesvit.program.file import to_bytes
 from edgesvit.program.interpret import run, trace
 from edgesvit.program.ops import Kind, SelfAttention
 
@@ -47,7 +51,7 @@ def test_a_folded_layer_equals_the_unfolded_one():
     random = np.random.default_rng(3)
     weight, bias, x = random.normal(size=(7, 4)), random.normal(size=4), random.normal(size=(9, 7))
     bn = batch_norm(random, "bn", 4)
-    folded, shift = builder.fold_batch_norm(weight, bias, bn, "bn")
+    folded, shift = emit.fold_batch_norm(weight, bias, bn, "bn")
     y = (x @ weight + bias - bn["bn.running_mean"]) / np.sqrt(bn["bn.running_var"] + 1e-5)
     assert np.allclose(x @ folded + shift, y * bn["bn.weight"] + bn["bn.bias"], atol=1e-12)
 
@@ -57,7 +61,7 @@ def test_folded_pixels_equal_normalised_ones_padding_included():
     mean, std = (100 / 255, 20 / 255), (0.3, 0.2)
     weight, bias = random.normal(size=(9 * 2, 4)), random.normal(size=4)
     pixels = random.integers(0, 256, (9, 2)).astype(float)
-    folded, shift, pad = builder.fold_pixels(weight, bias, mean, std)
+    folded, shift, pad = emit.fold_pixels(weight, bias, mean, std)
     assert pad.tolist() == [100, 20]
     normalised = (pixels / 255 - mean) / std
     normalised[:3] = 0  # three taps of zero padding are three pad pixels
@@ -69,7 +73,7 @@ def test_folded_pixels_equal_normalised_ones_padding_included():
 def test_quantisation_error_is_half_a_step(bits):
     random = np.random.default_rng(5)
     weight, bias = random.normal(size=(50, 6)), random.normal(size=6)
-    q, b, threshold = builder.quantize_neurons(weight, bias, 1.0, bits)
+    q, b, threshold = emit.quantize_neurons(weight, bias, 1.0, bits)
     assert np.abs(q).max() == 2 ** (bits - 1) - 1
     step = np.abs(weight).max(0) / (2 ** (bits - 1) - 1)
     assert np.all(np.abs(q * step - weight) <= step / 2 + 1e-12)
@@ -78,7 +82,7 @@ def test_quantisation_error_is_half_a_step(bits):
 
 
 def test_a_channel_of_zero_weights_keeps_its_bias():
-    q, bias, threshold = builder.quantize_neurons(np.zeros((3, 2)), np.array([0.4, 2.5]), 1.0)
+    q, bias, threshold = emit.quantize_neurons(np.zeros((3, 2)), np.array([0.4, 2.5]), 1.0)
     assert not q.any()
     assert 0 < bias[0] < 2 * threshold[0] and bias[1] > 2 * threshold[1]
 
@@ -146,3 +150,83 @@ def test_a_missing_tensor_is_named():
 def test_impossible_bits(bits):
     with pytest.raises(UsageError, match="bit"):
         builder.build(CONFIG, random_weights(), (0.5, 0.5), (0.2, 0.2), bits=bits)
+
+
+def test_event_frames_have_no_program():
+    config = spikformer((8, 8), 2, 5, dim=16, depth=2, heads=2, pool="0001", form="dvs")
+    with pytest.raises(UsageError, match="event frames"):
+        builder.build(config, {}, (0.5, 0.5), (0.2, 0.2))
+
+
+def conv_form(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same weights as the authors' ImageNet code names and shapes them."""
+    def shaped(name: str, value: np.ndarray) -> np.ndarray:
+        if not name.endswith("_linear.weight"):
+            return value
+        return value[:, :, None, None] if ".mlp." in name else value[:, :, None]
+
+    return {name.replace("_linear", "_conv"): shaped(name, value)
+            for name, value in weights.items()}
+
+
+def test_the_conv_form_gives_the_program_of_the_linear_form():
+    from msgspec.structs import replace
+
+    weights, args = random_weights(), ((0.5, 0.5), (0.2, 0.2))
+    linear = builder.build(CONFIG, weights, *args)
+    conv = builder.build(replace(CONFIG, form="conv"), conv_form(weights), *args)
+    assert to_bytes(linear) == to_bytes(conv)
+
+
+def follow_float(model, images: np.ndarray, mean, std, tolerance: float) -> None:
+    """The model's program gives the same integers in C and in NumPy, near the float scores."""
+    import torch
+
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    program = builder.build(model.config, weights, mean, std)
+    expected = np.stack([run(program, image) for image in images])
+    assert np.array_equal(HostProgram(to_bytes(program)).run_many(images), expected)
+    x = torch.from_numpy(normalise(images, mean, std))
+    with torch.inference_mode():
+        scores = torch.cat([model(image[None]) for image in x]).numpy()
+    scale = np.abs(weights["head.weight"]).max() / 127
+    count = program.time_steps * program.value(program.ops[-1].input).tokens
+    assert np.abs(expected * scale / count - scores).max() < tolerance * scores.std()
+
+
+@pytest.mark.parametrize("family", ["spikformer", "spikformer_cifar", "qkformer",
+                                    "qkformer_cifar"])
+def test_official_models_as_programs(shared, family):
+    pytest.importorskip("torch")
+    from edgesvit.models import qkformer, spikformer
+    from tests.models.official import load
+
+    module = qkformer if family.startswith("qk") else spikformer
+    official = load(shared / "fixtures" / family / "public", module)
+    mean, std = (0.4, 0.4, 0.4), (0.2, 0.2, 0.2)
+    x = official.images.numpy().transpose(0, 2, 3, 1)  # normalised, not 0..255
+    images = np.clip(np.rint(255 * (x * std + mean)), 0, 255).astype(np.uint8)
+    assert not images[0].flags.c_contiguous  # the host must copy it
+    follow_float(official.model, images, mean, std, tolerance=0.8)
+
+
+@pytest.mark.parametrize("form", ["imagenet", "cifar"])
+def test_qkformer_as_a_program(form):
+    torch = pytest.importorskip("torch")
+    from edgesvit.models.config import qkformer
+    from edgesvit.models.qkformer import build
+
+    torch.manual_seed(0)
+    config = qkformer((32, 32), 2, 5, dim=32, depth=4, heads=2, time_steps=3, form=form)
+    model = build(config).eval()
+    for name, tensor in model.state_dict().items():
+        if "_bn." in name and not name.endswith("num_batches_tracked"):
+            low = 0.5 if name.endswith(("weight", "var")) else 0.2
+            tensor.uniform_(low, 1.5)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 2)).astype(np.uint8)
+    program = builder.build(config, {k: v.numpy() for k, v in model.state_dict().items()},
+                            (0.4, 0.4), (0.3, 0.3))
+    kinds = {type(op).__name__ for op in program.ops}
+    assert {"TokenAttention", "SelfAttention"} <= kinds
+    assert any(getattr(op, "pool", 0) for op in program.ops)
+    follow_float(model, images, (102 / 255,) * 2, (0.3, 0.3), tolerance=1.5)

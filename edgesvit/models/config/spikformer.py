@@ -8,6 +8,7 @@ import msgspec
 from edgesvit.errors import UsageError
 
 MAX_TIME_STEPS = 8  # the spikes of one neuron over all T steps are one byte
+MAX_EVENT_STEPS = 64  # event frames run as float models only
 
 
 class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,9 +18,14 @@ class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     `pool` puts a max-pool (3x3, stride 2, padding 1) behind that stage's neuron: '0011' is the
     CIFAR form, '1111' the ImageNet form. `qk_dims`, `v_dims` are per head, one entry per block;
     `hidden_dims` is the MLP's width, one entry per block. A pruned model has smaller entries.
+
+    `form` says which of the authors' three codes names the tensors: 'linear' (CIFAR; nn.Linear,
+    bias in q, k, v), 'conv' (ImageNet; 1x1 convolutions, none there) or 'dvs' (as 'conv', for event
+    frames). The computation is the same.
     """
 
     family: Literal["spikformer"] = "spikformer"
+    form: Literal["linear", "conv", "dvs"] = "linear"
     image_size: tuple[int, int]  # H, W in pixels
     in_channels: int
     classes: int
@@ -38,6 +44,11 @@ class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def __post_init__(self) -> None:
         _check_numbers(self)
         _check_blocks(self)
+
+    @property
+    def point_layer(self) -> Literal["linear", "conv"]:
+        """What the names of point-wise layers end in: q_linear or q_conv."""
+        return "linear" if self.form == "linear" else "conv"
 
     @property
     def dim(self) -> int:
@@ -71,10 +82,14 @@ def spikformer(
     time_steps: int = 4,
     mlp_ratio: int = 4,
     stem: Sequence[int] | None = None,
-    pool: str = "0011",
-    attention_scale: float = 0.125,
+    pool: str | None = None,
+    attention_scale: float | None = None,
+    form: Literal["linear", "conv", "dvs"] = "linear",
 ) -> SpikformerConfig:
-    """An unpruned Spikformer; the stem widens D/8, D/4, D/2, D unless `stem` gives its widths."""
+    """An unpruned Spikformer; the stem widens D/8, D/4, D/2, D unless `stem` gives its widths.
+
+    Pools ('0011' for linear, else '1111') and scale (0.25 for dvs, else 0.125) follow the form.
+    """
     if heads < 1 or dim % heads:
         raise UsageError(
             f"dim {dim} cannot be split into {heads} heads",
@@ -93,9 +108,11 @@ def spikformer(
         )
     return SpikformerConfig(
         image_size=tuple(image_size), in_channels=in_channels, classes=classes,
-        time_steps=time_steps, stem=widths, pool=pool, depth=depth, heads=heads,
+        time_steps=time_steps, stem=widths, depth=depth, heads=heads, form=form,
+        pool=pool if pool is not None else "0011" if form == "linear" else "1111",
         qk_dims=(dim // heads,) * depth, v_dims=(dim // heads,) * depth,
-        hidden_dims=(dim * mlp_ratio,) * depth, attention_scale=attention_scale,
+        hidden_dims=(dim * mlp_ratio,) * depth,
+        attention_scale=attention_scale or (0.25 if form == "dvs" else 0.125),
     )
 
 
@@ -104,10 +121,11 @@ def _above(dim: int, heads: int) -> int:
 
 
 def _check_numbers(config: SpikformerConfig) -> None:
-    if not 1 <= config.time_steps <= MAX_TIME_STEPS:
+    limit = MAX_EVENT_STEPS if config.form == "dvs" else MAX_TIME_STEPS
+    if not 1 <= config.time_steps <= limit:
         raise UsageError(
             f"time_steps is {config.time_steps}; the spikes of all steps of a neuron share a byte",
-            f"choose 1 to {MAX_TIME_STEPS} time steps",
+            f"choose 1 to {limit} time steps",
         )
     if len(config.pool) != 4 or set(config.pool) - {"0", "1"}:
         raise UsageError(

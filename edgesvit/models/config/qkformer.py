@@ -1,0 +1,134 @@
+"""What a QKFormer is, as plain data."""
+
+from typing import Literal
+
+import msgspec
+
+from edgesvit.errors import UsageError
+
+MAX_TIME_STEPS = 8  # the spikes of one neuron over all T steps are one byte
+
+
+class QKFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                     tag_field="family", tag="qkformer"):
+    """A QKFormer (Zhou et al., NeurIPS 2024), dense or pruned; the neuron's tau is always 2.
+
+    `form` says which of the authors' two codes: 'imagenet' pools in every patch embedding (/4, /2,
+    /2), 'cifar' keeps the image size in the first (/1, /2, /2). `widths` are the first
+    convolution's and the three stages'. Stages 1 and 2 hold token attention, stage 3
+    self-attention. `qk_dims` (per head) and `hidden_dims` (MLP) have one entry per block over all
+    three stages, `v_dims` (per head) one per block of stage 3. A pruned model has smaller entries.
+
+    `proj_lif_axis`: the released code lets the last neuron of the self-attention step through time
+    and batch as one axis, so an image's membrane leaks into the next image. 'batch_time' does the
+    same, and the published accuracies need it; 'time' is the neuron as intended. With one image at
+    a time, as on a board, both are equal.
+    """
+
+    form: Literal["imagenet", "cifar"]
+    image_size: tuple[int, int]  # H, W in pixels
+    in_channels: int
+    classes: int
+    time_steps: int
+    widths: tuple[int, int, int, int]
+    depths: tuple[int, int, int]
+    heads: int
+    qk_dims: tuple[int, ...]
+    v_dims: tuple[int, ...]
+    hidden_dims: tuple[int, ...]
+    proj_lif_axis: Literal["batch_time", "time"] = "time"
+    attention_scale: float = 0.125
+    attention_threshold: float = 0.5
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        _check_blocks(self)
+
+    @property
+    def dim(self) -> int:
+        """The last stage's width D, which the classifier reads."""
+        return self.widths[3]
+
+    @property
+    def stage_sizes(self) -> tuple[tuple[int, int], ...]:
+        """H, W of the token grid of each of the three stages."""
+        pools = (2, 1, 1) if self.form == "imagenet" else (0, 1, 1)
+        height, width = self.image_size
+        sizes = []
+        for count in pools:
+            for _ in range(count):
+                height, width = (height + 1) // 2, (width + 1) // 2
+            sizes.append((height, width))
+        return tuple(sizes)
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens of the last stage."""
+        height, width = self.stage_sizes[-1]
+        return height * width
+
+
+def qkformer(
+    image_size: tuple[int, int],
+    in_channels: int,
+    classes: int,
+    *,
+    dim: int,
+    depth: int,
+    heads: int,
+    form: Literal["imagenet", "cifar"],
+    time_steps: int = 4,
+    mlp_ratio: int = 4,
+    proj_lif_axis: Literal["batch_time", "time"] = "time",
+) -> QKFormerConfig:
+    """An unpruned QKFormer: widths D/8, D/4, D/2, D; depths 1, 2, rest (CIFAR: 1, 1, rest)."""
+    first = (1, 2) if form == "imagenet" else (1, 1)
+    if depth <= sum(first):
+        raise UsageError(f"depth {depth} leaves no self-attention in a QKFormer's {form} form",
+                         f"choose a depth of {sum(first) + 1} or more")
+    if heads < 1 or dim % 8 or (dim // 4) % heads:
+        raise UsageError(
+            f"dim {dim} gives no widths D/8, D/4, D/2, D that {heads} heads can share",
+            "choose --dim as a multiple of 8 and of 4 times the heads")
+    widths = (dim // 8, dim // 4, dim // 2, dim)
+    depths = (*first, depth - sum(first))
+    per_block = [width for width, count in zip(widths[1:], depths, strict=True)
+                 for _ in range(count)]
+    return QKFormerConfig(
+        form=form, image_size=tuple(image_size), in_channels=in_channels, classes=classes,
+        time_steps=time_steps, widths=widths, depths=depths, heads=heads,
+        qk_dims=tuple(width // heads for width in per_block),
+        v_dims=(dim // heads,) * depths[2],
+        hidden_dims=tuple(width * mlp_ratio for width in per_block),
+        proj_lif_axis=proj_lif_axis)
+
+
+def _check_numbers(config: QKFormerConfig) -> None:
+    for name, known in (("form", ("imagenet", "cifar")), ("proj_lif_axis", ("batch_time", "time"))):
+        if getattr(config, name) not in known:
+            raise UsageError(f"{name} is {getattr(config, name)!r}", f"choose {' or '.join(known)}")
+    if not 1 <= config.time_steps <= MAX_TIME_STEPS:
+        raise UsageError(
+            f"time_steps is {config.time_steps}; the spikes of all steps of a neuron share a byte",
+            f"choose 1 to {MAX_TIME_STEPS} time steps")
+    scalars = ("in_channels", "classes", "heads")
+    for name, value in [
+        *((name, getattr(config, name)) for name in scalars),
+        *(("image_size", size) for size in config.image_size),
+        *(("widths", width) for width in config.widths),
+        *(("depths", count) for count in config.depths),
+    ]:
+        if value < 1:
+            raise UsageError(f"{name} has the value {value}", "it must be 1 or more")
+
+
+def _check_blocks(config: QKFormerConfig) -> None:
+    every, last = sum(config.depths), config.depths[2]
+    for name, blocks in (("qk_dims", every), ("hidden_dims", every), ("v_dims", last)):
+        dims = getattr(config, name)
+        if len(dims) != blocks:
+            raise UsageError(f"{name} has {len(dims)} entries for {blocks} blocks",
+                             "give one per block")
+        if min(dims) < 1:
+            raise UsageError(f"{name} has the value {min(dims)}", "a block keeps 1 or more")

@@ -1,0 +1,73 @@
+"""What the two SDT-V3 models are, as plain data: Model_Base and Model_Large."""
+
+from typing import Literal
+
+import msgspec
+
+from edgesvit.errors import UsageError
+from edgesvit.models.config.sdt_v2 import check_skeleton
+
+MAX_LEVELS = 255  # a level is one byte
+
+
+class SdtV3Config(
+    msgspec.Struct,
+    frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="family", tag="sdt_v3",
+):
+    """SDT-V3 Model_Base (E-SpikeFormer, Yao et al., TPAMI 2025), T = 1.
+
+    `levels` is D: every neuron emits 0..D. The papers' "1x4" and "1x8" are D = 4 and D = 8; the
+    tensors of a checkpoint do not tell which, and the wrong one gives wrong logits.
+    """
+
+    image_size: tuple[int, int]  # H, W in pixels
+    in_channels: int = 3
+    classes: int
+    embed_dims: tuple[int, int, int, int]
+    heads: int = 8
+    mlp_ratio: int = 4
+    levels: int = 4
+
+    def __post_init__(self) -> None:
+        _check_levels(self.levels)
+        check_skeleton(self)
+
+
+class SdtV3LargeConfig(
+    msgspec.Struct,
+    frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="family", tag="sdt_v3_large",
+):
+    """SDT-V3 Model_Large (Yao et al., TPAMI 2025), T = 1, pre-trained as a masked autoencoder.
+
+    `choice` "base" (the 83M model) adds a point-wise branch to every block that "large" (171M)
+    lacks. `sr_ratio` widens v and the input of the projection. `kd` adds the second classifier.
+    """
+
+    image_size: tuple[int, int]  # H, W in pixels
+    in_channels: int = 3
+    classes: int
+    embed_dims: tuple[int, int, int]
+    depth: int = 12
+    heads: int = 8
+    mlp_ratio: int = 4
+    levels: int = 4
+    choice: Literal["base", "large"] = "base"
+    sr_ratio: int = 1
+    layer_scale: float = 1e-6  # initial value; the checkpoint holds the trained ones
+    kd: bool = True
+
+    def __post_init__(self) -> None:
+        _check_levels(self.levels)
+        if self.choice not in ("base", "large"):
+            raise UsageError(f"choice is {self.choice!r}", "choose base or large")
+        for name in ("depth", "sr_ratio"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} has the value {getattr(self, name)}",
+                                 "it must be 1 or more")
+        check_skeleton(self, attention_stages=slice(2, 3))
+
+
+def _check_levels(levels: int) -> None:
+    if not 1 <= levels <= MAX_LEVELS:
+        raise UsageError(f"levels (D) is {levels}; a neuron's level is one byte",
+                         "the published models use 4 or 8")

@@ -1,0 +1,230 @@
+"""SDT-V3 Model_Base, E-SpikeFormer (Yao et al., TPAMI 2025): integer neurons, no time loop.
+
+Notation: B batch, C channels, N = H W tokens, h heads, D the highest level of a neuron. The stages
+are those of SDT-V2 with a real-valued stream [B, C, H, W]; every branch begins with a neuron and
+ends in a BN. Module and parameter names are those of the authors' code, so that its checkpoints
+load. Its drop-path, which no forward applies, is left out.
+"""
+
+from collections.abc import Mapping
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgesvit.errors import UsageError
+from edgesvit.models.config import SdtV3Config
+from edgesvit.models.integer_lif import IntegerLif
+from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
+from edgesvit.models.sdt_v2 import attend, initialise, mlp_ratio_of, option, stage_widths
+from edgesvit.models.variants import Variant
+
+DEAD_KEYS: tuple[str, ...] = ()  # every tensor of the official checkpoints takes part
+VALUE_WIDTH = 4  # v has four times the channels of q and k
+
+
+class SdtV3(nn.Module):
+    """Normalised images [B, C, H, W] to logits [B, classes]."""
+
+    def __init__(self, config: SdtV3Config):
+        super().__init__()
+        self.config = config
+        e0, e1, e2, e3 = config.embed_dims
+        ratio, levels = config.mlp_ratio, config.levels
+        self.downsample1_1 = DownSample(config.in_channels, e0 // 2, kernel=7)
+        self.ConvBlock1_1 = nn.ModuleList([ConvBlock(e0 // 2, ratio, levels)])
+        self.downsample1_2 = DownSample(e0 // 2, e0, levels)
+        self.ConvBlock1_2 = nn.ModuleList([ConvBlock(e0, ratio, levels)])
+        self.downsample2 = DownSample(e0, e1, levels)
+        self.ConvBlock2_1 = nn.ModuleList([ConvBlock(e1, ratio, levels)])
+        self.ConvBlock2_2 = nn.ModuleList([ConvBlock(e1, ratio, levels)])
+        self.downsample3 = DownSample(e1, e2, levels)
+        self.block3 = nn.ModuleList(Block(e2, config) for _ in range(6))
+        self.downsample4 = DownSample(e2, e3, levels, stride=1)
+        self.block4 = nn.ModuleList(Block(e3, config) for _ in range(2))
+        self.spike = IntegerLif(levels, "even", divided=False)  # the classifier reads 0..D
+        self.head = nn.Linear(e3, config.classes)
+        self.apply(initialise)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images
+        for layer in (
+            self.downsample1_1, *self.ConvBlock1_1, self.downsample1_2, *self.ConvBlock1_2,
+            self.downsample2, *self.ConvBlock2_1, *self.ConvBlock2_2, self.downsample3,
+            *self.block3, self.downsample4, *self.block4,
+        ):
+            x = layer(x)
+        return self.head(self.spike(x.flatten(2).mean(2)))  # [B, C, H, W] to [B, C]
+
+
+class DownSample(nn.Module):
+    """Neuron, convolution, BN: [B, C, H, W] to [B, C', H/stride, W/stride]."""
+
+    def __init__(self, inputs: int, outputs: int, levels: int | None = None, *,
+                 kernel: int = 3, stride: int = 2):
+        super().__init__()
+        self.encode_conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
+        self.encode_bn = nn.BatchNorm2d(outputs)
+        # The first layer reads the image and has no neuron.
+        self.encode_spike = IntegerLif(levels, "even") if levels else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encode_bn(self.encode_conv(self.encode_spike(x)))
+
+
+class ConvBlock(nn.Module):
+    """A separable convolution 7x7 and a wide one 3x3, each added to the stream [B, C, H, W]."""
+
+    def __init__(self, dim: int, mlp_ratio: int, levels: int):
+        super().__init__()
+        hidden = dim * mlp_ratio
+        self.Conv = SepConv(dim, 7, levels)
+        self.spike1 = IntegerLif(levels, "even")
+        self.conv1 = nn.Conv2d(dim, hidden, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.spike2 = IntegerLif(levels, "even")
+        self.conv2 = nn.Conv2d(hidden, dim, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.Conv(x)
+        wide = self.bn1(self.conv1(self.spike1(x)))
+        return x + self.bn2(self.conv2(self.spike2(wide)))
+
+
+class SepConv(nn.Module):
+    """Point-wise C to 2 C, depth-wise, point-wise back, a neuron before and a BN behind each."""
+
+    def __init__(self, dim: int, kernel: int, levels: int):
+        super().__init__()
+        hidden = 2 * dim
+        self.spike1 = IntegerLif(levels, "even")
+        self.pwconv1 = _conv_bn(dim, hidden)
+        self.spike2 = IntegerLif(levels, "even")
+        self.dwconv = _conv_bn(hidden, hidden, kernel, groups=hidden)
+        self.spike3 = IntegerLif(levels, "even")
+        self.pwconv2 = _conv_bn(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pwconv1(self.spike1(x))
+        x = self.dwconv(self.spike2(x))
+        return self.pwconv2(self.spike3(x))
+
+
+class Block(nn.Module):
+    """Separable convolution 3x3, attention, MLP, each added to the stream [B, C, H, W]."""
+
+    def __init__(self, dim: int, config: SdtV3Config):
+        super().__init__()
+        self.conv = SepConv(dim, 3, config.levels)
+        self.attn = Attention(dim, config.heads, config.levels)
+        self.mlp = Mlp(dim, dim * config.mlp_ratio, config.levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.conv(x)
+        x = x + self.attn(x)
+        return x + self.mlp(x.flatten(2)).unflatten(2, x.shape[2:])  # tokens are [B, C, N]
+
+
+class Attention(nn.Module):
+    """Neuron(q (k^T v) 2 / sqrt(C / h)), then a projection of 4 C to C; [B, C, H, W] to the same.
+
+    Levels are multiplied as numbers: products of single spikes would not add up to the same.
+    """
+
+    def __init__(self, dim: int, heads: int, levels: int):
+        super().__init__()
+        self.heads = heads
+        self.scale = 2 / sqrt(dim // heads)
+        self.head_spike = IntegerLif(levels, "even")
+        self.q_conv = _conv_bn(dim, dim)
+        self.q_spike = IntegerLif(levels, "even")
+        self.k_conv = _conv_bn(dim, dim)
+        self.k_spike = IntegerLif(levels, "even")
+        self.v_conv = _conv_bn(dim, VALUE_WIDTH * dim)
+        self.v_spike = IntegerLif(levels, "even")
+        self.attn_spike = IntegerLif(levels, "even")
+        self.proj_conv = _conv_bn(VALUE_WIDTH * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.head_spike(x)
+        q = self.q_spike(self.q_conv(spikes)).flatten(2)  # [B, C, N]
+        k = self.k_spike(self.k_conv(spikes)).flatten(2)
+        v = self.v_spike(self.v_conv(spikes)).flatten(2)  # [B, 4 C, N]
+        mixed = self.attn_spike(attend(q, k, v, self.heads) * self.scale)
+        return self.proj_conv(mixed.unflatten(2, x.shape[2:]))  # N to H, W
+
+
+class Mlp(nn.Module):
+    """Two point-wise layers, a neuron before each; tokens [B, C, N] to the same."""
+
+    def __init__(self, dim: int, hidden: int, levels: int):
+        super().__init__()
+        self.fc1_spike = IntegerLif(levels, "even")
+        self.fc1_conv = nn.Conv1d(dim, hidden, 1)
+        self.fc1_bn = nn.BatchNorm1d(hidden)
+        self.fc2_spike = IntegerLif(levels, "even")
+        self.fc2_conv = nn.Conv1d(hidden, dim, 1)
+        self.fc2_bn = nn.BatchNorm1d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1_bn(self.fc1_conv(self.fc1_spike(x)))
+        return self.fc2_bn(self.fc2_conv(self.fc2_spike(x)))
+
+
+def _conv_bn(inputs: int, outputs: int, kernel: int = 1, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+
+def build(config: SdtV3Config) -> SdtV3:
+    """A freshly initialised model in channels-last memory order."""
+    return SdtV3(config).to(memory_format=torch.channels_last)
+
+
+def recognise(shapes: Shapes, given: Mapping[str, Any]) -> SdtV3Config | None:
+    """The configuration behind a checkpoint's tensors, None if it is of another family.
+
+    Heads (8), D (4) and the image size (224) leave no trace: they come from `given`.
+    """
+    if ("ConvBlock1_1.0.Conv.pwconv1.0.weight" not in shapes
+            or not depth_of(shapes, "block4")):
+        return None
+    refuse_time_steps(given)
+    return SdtV3Config(
+        image_size=image_size_of(given, 224),
+        in_channels=shape_of(shapes, "downsample1_1.encode_conv.weight", 4)[1],
+        classes=shape_of(shapes, "head.weight", 2)[0],
+        embed_dims=stage_widths(
+            shapes, ("downsample1_2", "downsample2", "downsample3", "downsample4")),
+        heads=option(given, "num_heads", 8), mlp_ratio=mlp_ratio_of(shapes),
+        levels=option(given, "D", 4),
+    )
+
+
+def refuse_time_steps(given: Mapping[str, Any]) -> None:
+    """UsageError for T over 1: the neuron keeps nothing, so every step computes the same."""
+    if option(given, "T", 1) != 1:
+        raise UsageError(f"T is {given['T']}, but SDT-V3 has no time steps for an image",
+                         "its levels are D: give D 4 for the papers' 1x4, D 8 for 1x8")
+
+
+def _imagenet(*embed_dims: int) -> SdtV3Config:
+    return SdtV3Config(image_size=(224, 224), classes=1000, embed_dims=embed_dims)
+
+
+_DATA = "ImageNet-1k, 224x224 of 232"
+_CODE = "code of BICLab/Spike-Driven-Transformer-V3 00fcd1f"
+_ABSTRACT = "the paper's abstract, which does not state D"
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant("Efficient_Spiking_Transformer_t", _imagenet(24, 48, 96, 128), 2_702_048, None, _DATA,
+            f"{_CODE}; no accuracy published"),
+    Variant("Efficient_Spiking_Transformer_s", _imagenet(32, 64, 128, 192), 5_105_608, None,
+            _DATA, f"{_CODE}; the paper's accuracy has not been verified here"),
+    Variant("Efficient_Spiking_Transformer_m", _imagenet(48, 96, 192, 240), 10_023_112, 78.5,
+            _DATA, _ABSTRACT),
+    Variant("Efficient_Spiking_Transformer_l", _imagenet(64, 128, 256, 360), 18_987_504, 79.8,
+            _DATA, _ABSTRACT),
+)
