@@ -16,7 +16,7 @@ import msgspec
 from edgesvit import __version__
 from edgesvit.disk import append_line, read_lines, write_atomic
 from edgesvit.errors import UsageError
-from edgesvit.models.config import SpikformerConfig
+from edgesvit.models.config import AnyConfig
 
 SCHEMA_VERSION = 1
 
@@ -30,7 +30,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     tool_version: str = __version__
-    config: SpikformerConfig
+    config: AnyConfig
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...]

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -19,14 +20,18 @@ from edgesvit.data import Dataset, load
 from edgesvit.disk import append_line, read_lines, write_atomic
 from edgesvit.errors import EdgesvitError, UsageError
 from edgesvit.models.checkpoints import check_tensors
-from edgesvit.models.config import SpikformerConfig, spikformer
-from edgesvit.models.spikformer import Spikformer, build
+from edgesvit.models.config import AnyConfig, QKFormerConfig, SpikformerConfig, qkformer, spikformer
+from edgesvit.models.families import build
 from edgesvit.run_folder import ModelCard, RunFolder
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
-    """The shape of a new model; `pool` and `stem` follow from the image and `dim` when left out."""
+    """The shape of a new model; `pool` and `stem` follow from the image and `dim` when left out.
 
+    A QKFormer has neither, nor another attention scale: it is the authors' CIFAR form.
+    """
+
+    family: Literal["spikformer", "qkformer"] = "spikformer"
     dim: int = 64
     depth: int = 2
     heads: int = 4
@@ -123,7 +128,7 @@ def default_pool(image_size: tuple[int, int]) -> str:
 class _Session:
     """What changes during a training: model, optimizer, average, epoch."""
 
-    def __init__(self, settings: TrainSettings, config: SpikformerConfig, steps: int):
+    def __init__(self, settings: TrainSettings, config: AnyConfig, steps: int):
         self.settings, self.epoch, self.steps = settings, 0, steps
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with torch.random.fork_rng(devices=[]):
@@ -193,7 +198,7 @@ class _Session:
             else:
                 self.average[name].copy_(value)
 
-    def final_model(self) -> Spikformer:
+    def final_model(self) -> nn.Module:
         """The model to keep: the averaged one when there is an average."""
         if self.average is not None:
             self.model.load_state_dict(self.average)
@@ -219,7 +224,7 @@ class _Session:
                              "delete it to start this training again") from None
 
 
-def _prepare(settings: TrainSettings) -> tuple[Dataset, SpikformerConfig, str]:
+def _prepare(settings: TrainSettings) -> tuple[Dataset, AnyConfig, str]:
     """The training split, the model's shape and the parent's hash ('' for a new model)."""
     if (settings.architecture is None) == (not settings.start):
         raise UsageError("a new model has an architecture, a fine-tuned one a start, none has both",
@@ -232,10 +237,20 @@ def _prepare(settings: TrainSettings) -> tuple[Dataset, SpikformerConfig, str]:
         # The parent's first layer has learned on pixels normalised its way.
         dataset = dataclasses.replace(dataset, mean=card.mean, std=card.std)
         return dataset, card.config, parent.weights_sha256()
-    shape = msgspec.structs.asdict(settings.architecture)
-    shape["pool"] = shape["pool"] or default_pool(dataset.image_size)
-    config = spikformer(dataset.image_size, dataset.channels, len(dataset.classes), **shape)
-    return dataset, config, ""
+    return dataset, _new_config(settings.architecture, dataset), ""
+
+
+def _new_config(architecture: Architecture, dataset: Dataset) -> SpikformerConfig | QKFormerConfig:
+    shape = msgspec.structs.asdict(architecture)
+    task = (dataset.image_size, dataset.channels, len(dataset.classes))
+    if shape.pop("family") == "spikformer":
+        shape["pool"] = shape["pool"] or default_pool(dataset.image_size)
+        return spikformer(*task, **shape)
+    extra = [name for name in ("stem", "pool", "attention_scale")
+             if shape.pop(name) != getattr(Architecture(), name)]
+    if extra:
+        raise UsageError(f"a QKFormer has no --{extra[0].replace('_', '-')}", "leave it away")
+    return qkformer(*task, form="cifar", **shape)
 
 
 def _check_same_task(card: ModelCard, dataset: Dataset, settings: TrainSettings) -> None:

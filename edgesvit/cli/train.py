@@ -19,7 +19,8 @@ Examples:
   edgesvit train --data cifar10:data/cifar-10-batches-bin --run runs/cifar --dim 96 --bf16
   edgesvit train --data digits --run runs/tuned --from runs/pruned --epochs 5
 """
-SHAPE = ("dim", "depth", "heads", "time_steps", "mlp_ratio", "stem", "pool", "attention_scale")
+SHAPE = ("family", "dim", "depth", "heads", "time_steps", "mlp_ratio", "stem", "pool",
+         "attention_scale")
 
 
 @click.command(epilog=EPILOG)
@@ -27,6 +28,8 @@ SHAPE = ("dim", "depth", "heads", "time_steps", "mlp_ratio", "stem", "pool", "at
 @click.option("--run", required=True, help="Folder for the model; the same command continues it.")
 @click.option("--from", "start", default="", help="Run folder whose model is fine-tuned.")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--family", type=click.Choice(["spikformer", "qkformer"]), default="spikformer",
+              show_default=True, help="What kind of model.")
 @click.option("--dim", type=click.IntRange(1), default=64, show_default=True,
               help="Embedding width D.")
 @click.option("--depth", type=click.IntRange(1), default=2, show_default=True, help="Blocks.")
@@ -50,7 +53,7 @@ SHAPE = ("dim", "depth", "heads", "time_steps", "mlp_ratio", "stem", "pool", "at
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 @click.pass_context
 def train(ctx: click.Context, as_json: bool, **options) -> None:
-    """Train a Spikformer, or fine-tune one, and evaluate it on the whole test split."""
+    """Train a Spikformer or QKFormer, or fine-tune one, and evaluate it on the whole test split."""
     try:
         from edgesvit.train import Architecture, TrainSettings
         from edgesvit.train import train as run_training
@@ -144,9 +147,11 @@ def _answer(folder, as_json: bool) -> None:
         print_json({"run": str(folder.path), "data": card.data, "config": card.config,
                     "metrics": card.metrics, "command": card.command})
         return
+    from edgesvit.models.families import name_of
+
     config = card.config
     click.echo(table(("model", "shape", "float accuracy", "images"), [(
         str(folder.path),
-        f"{config.family} dim {config.dim}, {config.depth} blocks, {config.heads} heads, "
-        f"{config.time_steps} time steps, {config.tokens} tokens",
+        f"{name_of(config)} dim {config.dim}, {len(config.hidden_dims)} blocks, {config.heads} "
+        f"heads, {config.time_steps} time steps",
         f"{card.metrics['test_accuracy']:.2%}", round(card.metrics["test_images"]))]))

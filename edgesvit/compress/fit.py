@@ -11,9 +11,10 @@ import msgspec
 from edgesvit.compress import channels
 from edgesvit.cost import memory
 from edgesvit.data.dataset import Dataset
-from edgesvit.errors import DoesNotFit
+from edgesvit.errors import DoesNotFit, UsageError
 from edgesvit.evaluate import integer_accuracy, program_of
 from edgesvit.models.checkpoints import model_from_arrays
+from edgesvit.models.config import SpikformerConfig
 from edgesvit.models.spikformer import Spikformer
 from edgesvit.profiles import Profile, Recipe
 from edgesvit.program.file import to_bytes
@@ -34,6 +35,9 @@ def fit(source: RunFolder, out: RunFolder, target: Target, profile: Profile, dat
     accuracy lost beyond the profile's limit (the pruned model is kept in `out` all the same).
     """
     card = source.card()
+    if not isinstance(card.config, SpikformerConfig):
+        raise UsageError(f"{source.path}: pruning groups are declared for Spikformer only so far",
+                         "choose a larger target, or train a smaller model")
     model = model_from_arrays(card.config, source.weights())
     rates = _rates(profile.recipe)
     chosen = _least(rates, lambda rate: not _short(

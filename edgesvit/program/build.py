@@ -6,19 +6,23 @@ Works on plain arrays (a state dict of NumPy tensors), so that building needs no
 from collections.abc import Sequence
 
 from edgesvit.errors import UsageError
-from edgesvit.models.config import QKFormerConfig, SpikformerConfig
+from edgesvit.models.config import AnyConfig, QKFormerConfig, SpikformerConfig
 from edgesvit.program.build_qkformer import emit_qkformer
 from edgesvit.program.emit import Emitter, Weights
 from edgesvit.program.ops import Program, Value
 from edgesvit.program.validate import validate
 
 
-def build(config: SpikformerConfig | QKFormerConfig, weights: Weights, mean: Sequence[float],
-          std: Sequence[float], labels: Sequence[str] = (), bits: int = 8) -> Program:
+def build(config: AnyConfig, weights: Weights, mean: Sequence[float], std: Sequence[float],
+          labels: Sequence[str] = (), bits: int = 8) -> Program:
     """The spike program of a model. `weights` is its state dict, mean and std are per channel.
 
-    Raises UsageError when a tensor is missing, `bits` is not 2 to 8 or the model takes events.
+    Raises UsageError when a tensor is missing, `bits` is not 2 to 8, the model takes events, or its
+    family has no integer program.
     """
+    if not isinstance(config, SpikformerConfig | QKFormerConfig):
+        raise UsageError(f"{type(config).__name__.removesuffix('Config')} has no integer program "
+                         "yet", "Spikformer and QKFormer have one: edgesvit train --family")
     if config.form == "dvs":
         raise UsageError("a program takes one still image, this Spikformer takes event frames",
                          "choose a model of the linear or conv form")

@@ -233,3 +233,21 @@ def test_the_shipped_program_is_small_and_right():
     folder = RunFolder(ROOT / "edgesvit/models/trained/spikformer-digits")
     total = sum(w.nbytes for w in folder.weights().values())
     assert total < 4 * 150_000 and np.all([np.isfinite(w).all() for w in folder.weights().values()])
+
+
+def test_a_qkformer_trains_and_deploys(tmp_path):
+    pytest.importorskip("torch")
+    small = ("--family", "qkformer", "--dim", "32", "--depth", "3", "--heads", "8")
+    run = edgesvit("train", "--data", "digits", "--run", str(tmp_path / "qk"), "--epochs", "1",
+                   *small)
+    assert run.returncode == 0 and "qkformer dim 32, 3 blocks" in run.stdout, run.stderr
+    deployed = edgesvit("deploy", "--model", str(tmp_path / "qk"), "--target", "host", "--images",
+                        "4", "--run", str(tmp_path / "run"), "--json")
+    assert deployed.returncode == 0, deployed.stderr
+    [result] = answer(deployed)["results"]
+    assert result["logits_equal"] == 4
+    pruned = edgesvit("compress", "--model", str(tmp_path / "qk"), "--target", "nucleo-f446re")
+    assert pruned.returncode == 2 and "Spikformer only" in pruned.stderr
+    wrong = edgesvit("train", "--data", "digits", "--run", str(tmp_path / "x"), *small, "--pool",
+                     "0011")
+    assert wrong.returncode == 2 and "--pool" in wrong.stderr

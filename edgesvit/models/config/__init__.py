@@ -6,7 +6,12 @@ from edgesvit.models.config.sdt_v2 import SdtV2Config
 from edgesvit.models.config.sdt_v3 import SdtV3Config, SdtV3LargeConfig
 from edgesvit.models.config.spikformer import SpikformerConfig, spikformer
 
+# What a run folder can hold: JSON says which by its field `family`.
+AnyConfig = (SpikformerConfig | SdtV1Config | SdtV2Config | SdtV3Config | SdtV3LargeConfig
+             | QKFormerConfig)
+
 __all__ = [
+    "AnyConfig",
     "QKFormerConfig",
     "SdtV1Config",
     "SdtV2Config",

@@ -11,7 +11,8 @@ MAX_TIME_STEPS = 8  # the spikes of one neuron over all T steps are one byte
 MAX_EVENT_STEPS = 64  # event frames run as float models only
 
 
-class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                       tag_field="family", tag="spikformer"):
     """A Spikformer (Zhou et al., ICLR 2023), dense or pruned; the neuron's tau is always 2.
 
     `stem` are the widths of the four convolutions, the last one is the embedding width D. A '1' in
@@ -24,7 +25,6 @@ class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     frames). The computation is the same.
     """
 
-    family: Literal["spikformer"] = "spikformer"
     form: Literal["linear", "conv", "dvs"] = "linear"
     image_size: tuple[int, int]  # H, W in pixels
     in_channels: int
