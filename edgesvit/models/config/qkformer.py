@@ -5,8 +5,7 @@ from typing import Literal
 import msgspec
 
 from edgesvit.errors import UsageError
-
-MAX_TIME_STEPS = 8  # the spikes of one neuron over all T steps are one byte
+from edgesvit.models.config.checks import check_blocks, check_positive, check_time_steps
 
 
 class QKFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
@@ -42,8 +41,11 @@ class QKFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     threshold: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
-        _check_blocks(self)
+        _check_modes(self)
+        check_time_steps(self.time_steps)
+        check_positive(self, ("in_channels", "classes", "heads", "image_size", "widths", "depths"))
+        check_blocks(self, ("qk_dims", "hidden_dims"), sum(self.depths))
+        check_blocks(self, ("v_dims",), self.depths[2])
 
     @property
     def dim(self) -> int:
@@ -104,31 +106,7 @@ def qkformer(
         proj_lif_axis=proj_lif_axis)
 
 
-def _check_numbers(config: QKFormerConfig) -> None:
+def _check_modes(config: QKFormerConfig) -> None:
     for name, known in (("form", ("imagenet", "cifar")), ("proj_lif_axis", ("batch_time", "time"))):
         if getattr(config, name) not in known:
             raise UsageError(f"{name} is {getattr(config, name)!r}", f"choose {' or '.join(known)}")
-    if not 1 <= config.time_steps <= MAX_TIME_STEPS:
-        raise UsageError(
-            f"time_steps is {config.time_steps}; the spikes of all steps of a neuron share a byte",
-            f"choose 1 to {MAX_TIME_STEPS} time steps")
-    scalars = ("in_channels", "classes", "heads")
-    for name, value in [
-        *((name, getattr(config, name)) for name in scalars),
-        *(("image_size", size) for size in config.image_size),
-        *(("widths", width) for width in config.widths),
-        *(("depths", count) for count in config.depths),
-    ]:
-        if value < 1:
-            raise UsageError(f"{name} has the value {value}", "it must be 1 or more")
-
-
-def _check_blocks(config: QKFormerConfig) -> None:
-    every, last = sum(config.depths), config.depths[2]
-    for name, blocks in (("qk_dims", every), ("hidden_dims", every), ("v_dims", last)):
-        dims = getattr(config, name)
-        if len(dims) != blocks:
-            raise UsageError(f"{name} has {len(dims)} entries for {blocks} blocks",
-                             "give one per block")
-        if min(dims) < 1:
-            raise UsageError(f"{name} has the value {min(dims)}", "a block keeps 1 or more")

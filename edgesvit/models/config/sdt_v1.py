@@ -3,6 +3,12 @@
 import msgspec
 
 from edgesvit.errors import UsageError
+from edgesvit.models.config.checks import (
+    check_blocks,
+    check_positive,
+    check_stem_pool,
+    stem_sizes,
+)
 
 
 class SdtV1Config(
@@ -35,8 +41,11 @@ class SdtV1Config(
     threshold: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
-        _check_blocks(self)
+        check_stem_pool(self.pool)
+        check_positive(self, ("in_channels", "classes", "time_steps", "depth", "heads",
+                              "image_size", "stem"))
+        check_blocks(self, ("attention_dims", "hidden_dims"), self.depth)
+        _check_modes(self)
 
     @property
     def dim(self) -> int:
@@ -46,11 +55,7 @@ class SdtV1Config(
     @property
     def stage_sizes(self) -> tuple[tuple[int, int], ...]:
         """H, W at which each of the four stem convolutions runs, then H, W of the token grid."""
-        sizes = [self.image_size]
-        for pooled in self.pool:
-            height, width = sizes[-1]
-            sizes.append(((height + 1) // 2, (width + 1) // 2) if pooled == "1" else sizes[-1])
-        return tuple(sizes)
+        return stem_sizes(self.image_size, self.pool)
 
     @property
     def tokens(self) -> int:
@@ -87,31 +92,7 @@ def sdt_v1(
     )
 
 
-def _check_numbers(config: SdtV1Config) -> None:
-    if len(config.pool) != 4 or set(config.pool) - {"0", "1"}:
-        raise UsageError(
-            f"pool '{config.pool}' is not four characters of 0 and 1",
-            "for example 0011: pool after the third and the fourth stem stage",
-        )
-    scalars = ("in_channels", "classes", "time_steps", "depth", "heads")
-    for name, value in [
-        *((name, getattr(config, name)) for name in scalars),
-        *(("image_size", size) for size in config.image_size),
-        *(("stem", width) for width in config.stem),
-    ]:
-        if value < 1:
-            raise UsageError(f"{name} has the value {value}", "it must be 1 or more")
-
-
-def _check_blocks(config: SdtV1Config) -> None:
-    for name in ("attention_dims", "hidden_dims"):
-        dims = getattr(config, name)
-        if len(dims) != config.depth:
-            raise UsageError(
-                f"{name} has {len(dims)} entries for {config.depth} blocks", "give one per block"
-            )
-        if min(dims) < 1:
-            raise UsageError(f"{name} has the value {min(dims)}", "a block keeps 1 or more")
+def _check_modes(config: SdtV1Config) -> None:
     if config.events and any(width % config.heads for width in config.attention_dims):
         raise UsageError(
             f"attention_dims {config.attention_dims} do not split into {config.heads} heads",

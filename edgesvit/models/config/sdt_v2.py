@@ -3,7 +3,7 @@
 import msgspec
 
 from edgesvit.errors import UsageError
-from edgesvit.models.config.spikformer import MAX_TIME_STEPS
+from edgesvit.models.config.checks import check_positive, check_time_steps
 
 
 class SdtV2Config(
@@ -29,25 +29,14 @@ class SdtV2Config(
     attention_threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 1 <= self.time_steps <= MAX_TIME_STEPS:
-            raise UsageError(
-                f"time_steps is {self.time_steps}; the spikes of all steps of a neuron "
-                "share a byte",
-                f"choose 1 to {MAX_TIME_STEPS} time steps",
-            )
+        check_time_steps(self.time_steps)
         check_skeleton(self)
 
 
 def check_skeleton(config: msgspec.Struct, attention_stages: slice = slice(2, 4)) -> None:
     """UsageError if a size is below 1, or the stage widths cannot be halved or split into heads."""
-    for name, value in [
-        *((name, getattr(config, name)) for name in ("in_channels", "classes", "heads",
-                                                     "mlp_ratio")),
-        *(("image_size", size) for size in config.image_size),
-        *(("embed_dims", width) for width in config.embed_dims),
-    ]:
-        if value < 1:
-            raise UsageError(f"{name} has the value {value}", "it must be 1 or more")
+    check_positive(config, ("in_channels", "classes", "heads", "mlp_ratio", "image_size",
+                            "embed_dims"))
     if config.embed_dims[0] % 2:
         raise UsageError(
             f"embed_dims begins with {config.embed_dims[0]}, which cannot be halved",

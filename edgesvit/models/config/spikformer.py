@@ -6,8 +6,15 @@ from typing import Literal
 import msgspec
 
 from edgesvit.errors import UsageError
+from edgesvit.models.config.checks import (
+    MAX_TIME_STEPS,
+    check_blocks,
+    check_positive,
+    check_stem_pool,
+    check_time_steps,
+    stem_sizes,
+)
 
-MAX_TIME_STEPS = 8  # the spikes of one neuron over all T steps are one byte
 MAX_EVENT_STEPS = 64  # event frames run as float models only
 
 
@@ -42,8 +49,11 @@ class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     threshold: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
-        _check_blocks(self)
+        check_time_steps(self.time_steps,
+                         MAX_EVENT_STEPS if self.form == "dvs" else MAX_TIME_STEPS)
+        check_stem_pool(self.pool)
+        check_positive(self, ("in_channels", "classes", "depth", "heads", "image_size", "stem"))
+        check_blocks(self, ("qk_dims", "v_dims", "hidden_dims"), self.depth)
 
     @property
     def point_layer(self) -> Literal["linear", "conv"]:
@@ -58,11 +68,7 @@ class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     @property
     def stage_sizes(self) -> tuple[tuple[int, int], ...]:
         """H, W at which each of the four stem convolutions runs, then H, W of the token grid."""
-        sizes = [self.image_size]
-        for pooled in self.pool:
-            height, width = sizes[-1]
-            sizes.append(((height + 1) // 2, (width + 1) // 2) if pooled == "1" else sizes[-1])
-        return tuple(sizes)
+        return stem_sizes(self.image_size, self.pool)
 
     @property
     def tokens(self) -> int:
@@ -118,36 +124,3 @@ def spikformer(
 
 def _above(dim: int, heads: int) -> int:
     return -(-dim // max(heads, 1)) * max(heads, 1)
-
-
-def _check_numbers(config: SpikformerConfig) -> None:
-    limit = MAX_EVENT_STEPS if config.form == "dvs" else MAX_TIME_STEPS
-    if not 1 <= config.time_steps <= limit:
-        raise UsageError(
-            f"time_steps is {config.time_steps}; the spikes of all steps of a neuron share a byte",
-            f"choose 1 to {limit} time steps",
-        )
-    if len(config.pool) != 4 or set(config.pool) - {"0", "1"}:
-        raise UsageError(
-            f"pool '{config.pool}' is not four characters of 0 and 1",
-            "for example 0011: pool after the third and the fourth stem stage",
-        )
-    scalars = ("in_channels", "classes", "depth", "heads")
-    for name, value in [
-        *((name, getattr(config, name)) for name in scalars),
-        *(("image_size", size) for size in config.image_size),
-        *(("stem", width) for width in config.stem),
-    ]:
-        if value < 1:
-            raise UsageError(f"{name} has the value {value}", "it must be 1 or more")
-
-
-def _check_blocks(config: SpikformerConfig) -> None:
-    for name in ("qk_dims", "v_dims", "hidden_dims"):
-        dims = getattr(config, name)
-        if len(dims) != config.depth:
-            raise UsageError(
-                f"{name} has {len(dims)} entries for {config.depth} blocks", "give one per block"
-            )
-        if min(dims) < 1:
-            raise UsageError(f"{name} has the value {min(dims)}", "a block keeps 1 or more")
