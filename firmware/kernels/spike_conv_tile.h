@@ -8,7 +8,7 @@
 
 /* acc (n) += the listed weight rows, each times its level. Four rows of plain spikes at a time, so
  * that an accumulator is loaded and stored once for four additions. */
-static inline void NAME(add_rows)(ACC *acc, uint32_t n, const int8_t *weight, uint32_t stride,
+static ESV_INLINE void NAME(add_rows)(ACC *acc, uint32_t n, const int8_t *weight, uint32_t stride,
                                   const event_list *events)
 {
     const uint16_t *row = events->row;
