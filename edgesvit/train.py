@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -15,31 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgesvit.architecture import Architecture, new_config
 from edgesvit.batches import Batches, evaluate
 from edgesvit.data import Dataset, load
 from edgesvit.disk import append_line, read_lines, write_atomic
 from edgesvit.errors import EdgesvitError, UsageError
 from edgesvit.models.checkpoints import check_tensors
-from edgesvit.models.config import AnyConfig, QKFormerConfig, SpikformerConfig, qkformer, spikformer
+from edgesvit.models.config import AnyConfig
 from edgesvit.models.families import build
 from edgesvit.run_folder import ModelCard, RunFolder
-
-
-class Architecture(msgspec.Struct, frozen=True, kw_only=True):
-    """The shape of a new model; `pool` and `stem` follow from the image and `dim` when left out.
-
-    A QKFormer has neither, nor another attention scale: it is the authors' CIFAR form.
-    """
-
-    family: Literal["spikformer", "qkformer"] = "spikformer"
-    dim: int = 64
-    depth: int = 2
-    heads: int = 4
-    time_steps: int = 4
-    mlp_ratio: int = 4
-    stem: tuple[int, ...] | None = None
-    pool: str | None = None
-    attention_scale: float = 0.125
 
 
 class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,14 +98,6 @@ def train(
 def metrics_path(folder: RunFolder) -> Path:
     """One line per epoch."""
     return folder.path / "metrics.jsonl"
-
-
-def default_pool(image_size: tuple[int, int]) -> str:
-    """Pool behind the last stages until the token grid is at most 8 wide, at least once."""
-    pools, side = 1, (max(image_size) + 1) // 2
-    while side > 8 and pools < 4:
-        pools, side = pools + 1, (side + 1) // 2
-    return "0" * (4 - pools) + "1" * pools
 
 
 class _Session:
@@ -237,20 +212,7 @@ def _prepare(settings: TrainSettings) -> tuple[Dataset, AnyConfig, str]:
         # The parent's first layer has learned on pixels normalised its way.
         dataset = dataclasses.replace(dataset, mean=card.mean, std=card.std)
         return dataset, card.config, parent.weights_sha256()
-    return dataset, _new_config(settings.architecture, dataset), ""
-
-
-def _new_config(architecture: Architecture, dataset: Dataset) -> SpikformerConfig | QKFormerConfig:
-    shape = msgspec.structs.asdict(architecture)
-    task = (dataset.image_size, dataset.channels, len(dataset.classes))
-    if shape.pop("family") == "spikformer":
-        shape["pool"] = shape["pool"] or default_pool(dataset.image_size)
-        return spikformer(*task, **shape)
-    extra = [name for name in ("stem", "pool", "attention_scale")
-             if shape.pop(name) != getattr(Architecture(), name)]
-    if extra:
-        raise UsageError(f"a QKFormer has no --{extra[0].replace('_', '-')}", "leave it away")
-    return qkformer(*task, form="cifar", **shape)
+    return dataset, new_config(settings.architecture, dataset), ""
 
 
 def _check_same_task(card: ModelCard, dataset: Dataset, settings: TrainSettings) -> None:

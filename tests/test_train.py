@@ -6,18 +6,13 @@ from edgesvit.errors import EdgesvitError, UsageError
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'edgesvit[train]'")
 
+from edgesvit.architecture import Architecture, default_pool  # noqa: E402
 from edgesvit.batches import evaluate  # noqa: E402
 from edgesvit.data import load  # noqa: E402
 from edgesvit.disk import append_line, read_lines  # noqa: E402
 from edgesvit.models.checkpoints import model_from_arrays  # noqa: E402
 from edgesvit.run_folder import RunFolder  # noqa: E402
-from edgesvit.train import (  # noqa: E402
-    Architecture,
-    TrainSettings,
-    default_pool,
-    metrics_path,
-    train,
-)
+from edgesvit.train import TrainSettings, metrics_path, train  # noqa: E402
 
 TINY = Architecture(dim=16, depth=1, heads=2, time_steps=2, pool="0011", stem=(8, 8, 16, 16))
 

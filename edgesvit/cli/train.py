@@ -55,7 +55,8 @@ SHAPE = ("family", "dim", "depth", "heads", "time_steps", "mlp_ratio", "stem", "
 def train(ctx: click.Context, as_json: bool, **options) -> None:
     """Train a Spikformer or QKFormer, or fine-tune one, and evaluate it on the whole test split."""
     try:
-        from edgesvit.train import Architecture, TrainSettings
+        from edgesvit.architecture import Architecture
+        from edgesvit.train import TrainSettings
         from edgesvit.train import train as run_training
     except ModuleNotFoundError as error:
         if error.name != "torch":
