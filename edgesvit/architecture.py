@@ -6,24 +6,38 @@ import msgspec
 
 from edgesvit.data import Dataset
 from edgesvit.errors import UsageError
-from edgesvit.models.config import AnyConfig, qkformer, spikformer
+from edgesvit.models.config import AnyConfig, qkformer, sdt_v1, sdt_v2, sdt_v3, spikformer
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """The shape of a new model; `pool` and `stem` follow from the image and `dim` when left out.
 
-    A QKFormer has neither, nor another attention scale: it is the authors' CIFAR form.
+    Every family has `dim`, the last stage's width, `depth`, `heads` and `mlp_ratio`; OPTIONS says
+    which has what else. A QKFormer takes the authors' CIFAR form, an SDT-V2 or V3 as many strides
+    of 2 as the image needs.
     """
 
-    family: Literal["spikformer", "qkformer"] = "spikformer"
+    family: Literal["spikformer", "sdt_v1", "sdt_v2", "sdt_v3", "qkformer"] = "spikformer"
     dim: int = 64
     depth: int = 2
     heads: int = 4
     time_steps: int = 4
+    levels: int = 4
     mlp_ratio: int = 4
     stem: tuple[int, ...] | None = None
     pool: str | None = None
     attention_scale: float = 0.125
+
+
+BUILDERS = {"spikformer": spikformer, "sdt_v1": sdt_v1, "sdt_v2": sdt_v2, "sdt_v3": sdt_v3,
+            "qkformer": qkformer}
+OPTIONS = {
+    "spikformer": {"time_steps", "stem", "pool", "attention_scale"},
+    "sdt_v1": {"time_steps", "pool"},
+    "sdt_v2": {"time_steps"},
+    "sdt_v3": {"levels"},
+    "qkformer": {"time_steps"},
+}
 
 
 def new_config(architecture: Architecture, dataset: Dataset) -> AnyConfig:
@@ -32,15 +46,16 @@ def new_config(architecture: Architecture, dataset: Dataset) -> AnyConfig:
     UsageError when the shape is impossible or the family has no such option.
     """
     shape = msgspec.structs.asdict(architecture)
-    task = (dataset.image_size, dataset.channels, len(dataset.classes))
-    if shape.pop("family") == "spikformer":
+    family = shape.pop("family")
+    for name in sorted(set().union(*OPTIONS.values()) - OPTIONS[family]):
+        if shape.pop(name) != getattr(Architecture(), name):
+            raise UsageError(f"the family {family} has no --{name.replace('_', '-')}",
+                             "leave it away")
+    if "pool" in shape:
         shape["pool"] = shape["pool"] or default_pool(dataset.image_size)
-        return spikformer(*task, **shape)
-    extra = [name for name in ("stem", "pool", "attention_scale")
-             if shape.pop(name) != getattr(Architecture(), name)]
-    if extra:
-        raise UsageError(f"a QKFormer has no --{extra[0].replace('_', '-')}", "leave it away")
-    return qkformer(*task, form="cifar", **shape)
+    if family == "qkformer":
+        shape["form"] = "cifar"
+    return BUILDERS[family](dataset.image_size, dataset.channels, len(dataset.classes), **shape)
 
 
 def default_pool(image_size: tuple[int, int]) -> str:

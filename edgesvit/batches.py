@@ -10,14 +10,16 @@ from edgesvit.data import Dataset
 
 
 class Batches:
-    """Shuffled, shifted and perhaps mirrored batches of a training split.
+    """Shuffled batches of a training split: shifted, perhaps mirrored, perhaps partly erased.
 
     Order and augmentation depend on the seed and the epoch alone, so that a resumed training sees
     what an uninterrupted one would have seen.
     """
 
-    def __init__(self, dataset: Dataset, *, size: int, shift_px: int, flip: bool, seed: int):
+    def __init__(self, dataset: Dataset, *, size: int, shift_px: int, flip: bool, seed: int,
+                 cutout_px: int = 0):
         self.size, self.shift_px, self.flip, self.seed = size, shift_px, flip, seed
+        self.cutout_px = cutout_px
         self.mean, self.std = dataset.mean, dataset.std
         # One border pixel is enough: a shift reads it as often as it needs. Photos repeat their
         # edge, drawings stand on an empty ground.
@@ -31,26 +33,55 @@ class Batches:
         """Batches per epoch; what does not fill a batch waits for another epoch."""
         return max(len(self.labels) // self.size, 1)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All batches of an epoch: float [B, C, H, W] in channels-last order, int64 [B]."""
+    def epoch(self, epoch: int, shard: tuple[int, int] = (0, 1)
+              ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All batches of an epoch: float [B, C, H, W] in channels-last order, int64 [B].
+
+        `shard` (i, n) gives every n-th image of every batch from the i-th on, the same pixels as in
+        the whole batch.
+        """
+        first, every = shard
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.labels), generator=random)
         for step in range(self.steps):
             chosen = order[step * self.size : (step + 1) * self.size]
-            pixels = self._augmented(chosen, random)
-            yield normalised(pixels, self.mean, self.std), self.labels[chosen]
+            places = self._places(len(chosen), random)
+            mine, *places = (part[first::every] for part in (chosen, *places))
+            yield normalised(self._gathered(mine, *places), self.mean, self.std), self.labels[mine]
 
-    def _augmented(self, chosen: Tensor, random: torch.Generator) -> Tensor:
-        """uint8 [B, H, W, C] of the chosen images, shifted and perhaps mirrored, by one gather."""
+    def _places(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Where every pixel of every image comes from: rows [B, H], columns [B, W].
+
+        Also the centres [B, 2] of the erased squares. A shard draws for the whole batch.
+        """
         height, width = self.images.shape[1] - 2, self.images.shape[2] - 2
-        count, far = len(chosen), self.shift_px
+        far = self.shift_px
         down, right = torch.randint(-far, far + 1, (2, count, 1), generator=random)
         rows = (torch.arange(1, height + 1) + down).clamp(0, height + 1)
         columns = (torch.arange(1, width + 1) + right).clamp(0, width + 1)
         if self.flip:
             mirrored = torch.rand(count, 1, generator=random) < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
-        return self.images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+        centres = torch.zeros(count, 2)
+        if self.cutout_px:
+            centres = torch.rand(count, 2, generator=random) * torch.tensor([height, width])
+        return rows, columns, centres
+
+    def _gathered(self, chosen: Tensor, rows: Tensor, columns: Tensor, centres: Tensor) -> Tensor:
+        """uint8 [B, H, W, C] of the chosen images, augmented by one gather."""
+        pixels = self.images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+        if self.cutout_px:
+            above, left = (centres - self.cutout_px / 2).round().unbind(1)
+            inside = (self._within(rows.shape[1], above)[:, :, None]
+                      & self._within(columns.shape[1], left)[:, None, :])
+            mean = torch.tensor(self.mean).mul(255).round().to(torch.uint8)
+            pixels = torch.where(inside[..., None], mean, pixels)
+        return pixels
+
+    def _within(self, size: int, begin: Tensor) -> Tensor:
+        """Which of `size` rows or columns lie in the erased square that starts at begin [B]."""
+        place = torch.arange(size) - begin[:, None]
+        return (place >= 0) & (place < self.cutout_px)
 
 
 def evaluate(model: nn.Module, dataset: Dataset, batch_size: int = 256) -> float:

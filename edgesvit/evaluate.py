@@ -8,7 +8,7 @@ import numpy as np
 from edgesvit.boards.local import HostProgram
 from edgesvit.data.dataset import Dataset
 from edgesvit.errors import UsageError
-from edgesvit.program.build import build
+from edgesvit.program.build import build, takes_events
 from edgesvit.program.file import to_bytes
 from edgesvit.program.interpret import run
 from edgesvit.program.ops import Check, Program
@@ -21,7 +21,8 @@ def program_of(card: ModelCard, weights: Mapping[str, np.ndarray], data: Dataset
     Raises UsageError when the data do not have the model's image shape or number of classes.
     """
     config = card.config
-    takes = f"{config.image_size[0]}x{config.image_size[1]}x{config.in_channels}"
+    frames = (config.time_steps,) if takes_events(config) else ()
+    takes = "x".join(map(str, (*frames, *config.image_size, config.in_channels)))
     has = "x".join(map(str, data.images.shape[1:]))
     if takes != has or len(data.classes) != config.classes:
         raise UsageError(f"{data.name} has {len(data.classes)} classes of {has} images, the model "

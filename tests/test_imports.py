@@ -22,7 +22,8 @@ ARROWS = {
     "data": set(),
     "models": set(),
 }
-EXCEPTIONS = {(f"program/{name}.py", "models") for name in ("build", "build_qkformer", "emit")}
+EXCEPTIONS = {(f"program/build/{name}.py", "models")
+              for name in ("__init__", "emitter", "qkformer", "sdt_v2")}
 
 
 def modules(folder: str) -> list[Path]:

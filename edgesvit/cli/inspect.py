@@ -6,37 +6,47 @@ import click
 import numpy as np
 
 from edgesvit.cli import options
-from edgesvit.cli.output import print_json
+from edgesvit.cli.output import note, print_json
 from edgesvit.cost.energy import bit_aware_mj, field_mj
+from edgesvit.cost.memory import parameter_bytes, parameters
 from edgesvit.cost.operations import Work, work
+from edgesvit.cost.streams import Ends, ends, streams
+from edgesvit.disk import write_atomic
+from edgesvit.errors import UsageError
 from edgesvit.evaluate import program_of
 from edgesvit.program import file
-from edgesvit.program.ops import Classify, EncodeConv, Op, Program, SpikeConv
+from edgesvit.program.ops import Kind, Op, Program, SpikeConv
 from edgesvit.program.plan import plan
-from edgesvit.report.table import table
+from edgesvit.report.plot import work_svg
+from edgesvit.report.table import si, table
 
-COLUMNS = ("operator", "output", "shape", "weight_bytes", "int16_channels", "macs", "sops",
-           "rate", "union", "field_mj", "bit_aware_mj")
-HEADER = ("operator", "output", "H x W x C", "weight bytes", "int16 channels", "dense MACs",
-          "SOPs", "rate %", "U %", "field nJ", "bit-aware nJ")
+# Of the table; the names in JSON are the keys of `_row`.
+HEADER = ("operator", "output", "H x W x C", "stream", "params", "bytes", "int16", "MACs", "mult",
+          "SOPs", "rate %", "U %", "field J", "bits J")
 
 
-@click.command(epilog="Example: edgesvit inspect --model runs/mine --images 100")
+@click.command(epilog="Example: edgesvit inspect --model runs/mine --images 100 --plot work.svg")
 @click.argument("program", required=False, type=click.Path(path_type=Path))
 @options.model
 @options.data
 @click.option("--images", default=20, show_default=True, type=click.IntRange(1),
               help="Held-out images to count the work of.")
+@click.option("--plot", metavar="FILE.svg", type=click.Path(path_type=Path),
+              help="Also draw the work and the firing rates.")
 @options.as_json
 def inspect(program: Path | None, model: str | None, data: str | None, images: int,
-            as_json: bool) -> None:
+            plot: Path | None, as_json: bool) -> None:
     """List the operators of PROGRAM (an .esv file) or of a model's program, with their work.
 
-    MACs are those of dense execution over all T steps; SOPs are the accumulates that the spikes of
-    the images cause. U is the share of input neurons that fire at all. Energy is an estimate from
-    45 nm arithmetic: float32 as the papers count it, and with the widths that the program has.
-    For an .esv file the images are its own self-check image, unless --data is given.
+    MACs are those of dense execution over all T steps, mult those that really multiply; SOPs are
+    the accumulates that the spikes of the images cause. U is the share of input neurons that fire
+    at all. Operators with the same stream, s0, s1, ..., read (s0>) or write (>s0) the same
+    channels. Energy is an estimate from 45 nm arithmetic: float32 as the papers count it, and with
+    the widths that the program has. docs/inspect.md says more. For an .esv file the images are its
+    own self-check image, unless --data is given.
     """
+    if plot and plot.suffix != ".svg":
+        raise UsageError(f"--plot {plot}: pictures are SVG only", "choose a name that ends in .svg")
     if program is None:
         source = options.model_folder(model)
         held_out = options.dataset(data, source)
@@ -45,44 +55,74 @@ def inspect(program: Path | None, model: str | None, data: str | None, images: i
         loaded = file.read(program)
         shown = options.load(data, "test").images if data else _own_image(loaded)
     shown = shown[:images]
-    rows = [_row(loaded, op, done)
-            for op, done in zip(loaded.ops, work(loaded, shown), strict=True)]
-    size, arena = len(file.to_bytes(loaded)), plan(loaded).arena_bytes
+    done = work(loaded, shown)
+    rows = [_row(loaded, *parts) for parts in zip(loaded.ops, done, ends(loaded), strict=True)]
+    about = {"time_steps": loaded.time_steps, "file_bytes": len(file.to_bytes(loaded)),
+             "arena_bytes": _arena_bytes(loaded), "images": len(shown)}
+    if plot:
+        name = Path(program or model or options.DEFAULT_MODEL).name
+        title = f"{name}, T = {loaded.time_steps}: the work for an image, mean of {len(shown)}"
+        write_atomic({plot: work_svg(title, done).encode()})
+        note(f"the picture is in {plot}")
     if as_json:
-        print_json({"command": "inspect", "time_steps": loaded.time_steps, "file_bytes": size,
-                    "arena_bytes": arena, "images": len(shown), "label": "estimated",
-                    "operators": [dict(zip(COLUMNS, row, strict=True)) for row in rows]})
+        print_json({"command": "inspect", **about, "label": "estimated", "operators": rows,
+                    "total": _total(rows), "streams": _streams(loaded)})
         return
-    click.echo(table(HEADER, [_readable(row) for row in [*rows, _total(rows)]]))
-    click.echo(f"T = {loaded.time_steps}, file {size:,} bytes, arena {arena:,} bytes, "
-               f"{len(shown)} images, energy estimated")
+    click.echo(table(HEADER, [*map(_readable, rows), _readable(_total(rows))]))
+    for label, channels in _streams(loaded).items():
+        click.echo(f"{label}: {channels} channels, to be pruned together")
+    click.echo(f"T = {loaded.time_steps}, file {about['file_bytes']:,} bytes, arena "
+               f"{about['arena_bytes']:,} bytes, {len(shown)} images, energy estimated")
 
 
 def _own_image(program: Program) -> np.ndarray:
-    image = program.check.image if program.check else np.zeros(program.input.shape, np.uint8)
-    return image[None]
+    shape = program.input.shape
+    if program.input.kind == Kind.LEVELS:
+        shape = (program.time_steps, *shape)
+    return (program.check.image if program.check else np.zeros(shape, np.uint8))[None]
 
 
-def _row(program: Program, op: Op, done: Work) -> tuple:
-    weight = op.weight.size if isinstance(op, EncodeConv | SpikeConv | Classify) else None
-    certified = int(op.certified.sum()) if isinstance(op, SpikeConv) else None
-    # Only what has no spikes to add really multiplies.
-    multiplied = done.macs if done.rate is None else 0
-    shape = " x ".join(map(str, program.value(op.output).shape))
-    return (type(op).__name__, op.output, shape, weight, certified, done.macs, done.sops,
-            done.rate, done.union, field_mj(multiplied, done.sops),
-            bit_aware_mj(multiplied, done.sops_int16, done.sops_int32))
+def _arena_bytes(program: Program) -> int:
+    return plan(program).arena_bytes
 
 
-def _total(rows: list[tuple]) -> tuple:
-    def total(column: str) -> float:
-        return sum(row[COLUMNS.index(column)] or 0 for row in rows)
-
-    return ("all", "", "", total("weight_bytes"), None, total("macs"), total("sops"), None, None,
-            total("field_mj"), total("bit_aware_mj"))
+def _streams(program: Program) -> dict[str, int]:
+    """The channels of every stream."""
+    return {label: program.value(name).shape[2] for name, label in streams(program).items()}
 
 
-def _readable(row: tuple) -> tuple:
-    *names, macs, sops, rate, union, field, aware = row
-    percent = [None if share is None else f"{100 * share:.1f}" for share in (rate, union)]
-    return (*names, macs, round(sops), *percent, round(field * 1e6), round(aware * 1e6))
+def _row(program: Program, op: Op, done: Work, stream: Ends) -> dict:
+    return {
+        "operator": type(op).__name__, "output": op.output,
+        "shape": program.value(op.output).shape,
+        "reads_stream": stream.reads, "writes_stream": stream.writes,
+        "parameters": parameters(op), "bytes": parameter_bytes(op),
+        "int16_channels": int(op.certified.sum()) if isinstance(op, SpikeConv) else None,
+        "macs": done.macs, "multiplies": done.multiplies, "rescales": done.rescales,
+        "sops": done.sops, "rate": done.rate, "union": done.union,
+        "field_mj": field_mj(done.multiplies, done.sops),
+        "bit_aware_mj": bit_aware_mj(done.multiplies, done.sops_int16, done.sops_int32,
+                                     done.operand_bits, done.rescales),
+    }
+
+
+def _total(rows: list[dict]) -> dict:
+    """The sums of what can be added."""
+    return {name: sum(row[name] for row in rows)
+            for name in ("parameters", "bytes", "macs", "multiplies", "rescales", "sops",
+                         "field_mj", "bit_aware_mj")}
+
+
+def _readable(row: dict) -> tuple:
+    """A row or the total as the cells of HEADER; what an operator does not have is a dash."""
+    reads, writes = row.get("reads_stream"), row.get("writes_stream")
+    stream = f"{reads}>{writes}" if reads or writes else ""
+    counts = [si(round(row[name])) if row[name] else None
+              for name in ("macs", "multiplies", "sops")]
+    shares = [None if row.get(name) is None else f"{100 * row[name]:.1f}"
+              for name in ("rate", "union")]
+    joules = [si(row[name] / 1000) if row[name] else None for name in ("field_mj", "bit_aware_mj")]
+    return (row.get("operator", "all"), row.get("output", ""),
+            "x".join(map(str, row.get("shape", ()))), stream,
+            *(si(row[name]) if row[name] else None for name in ("parameters", "bytes")),
+            row.get("int16_channels"), *counts, *shares, *joules)

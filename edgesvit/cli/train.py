@@ -17,9 +17,11 @@ EPILOG = """\b
 Examples:
   edgesvit train --data digits --run runs/digits
   edgesvit train --data cifar10:data/cifar-10-batches-bin --run runs/cifar --dim 96 --bf16
+  edgesvit train --data digits --run runs/v3 --family sdt_v3 --levels 4
   edgesvit train --data digits --run runs/tuned --from runs/pruned --epochs 5
 """
-SHAPE = ("family", "dim", "depth", "heads", "time_steps", "mlp_ratio", "stem", "pool",
+FAMILIES = ("spikformer", "sdt_v1", "sdt_v2", "sdt_v3", "qkformer")  # known without torch
+SHAPE = ("family", "dim", "depth", "heads", "time_steps", "levels", "mlp_ratio", "stem", "pool",
          "attention_scale")
 
 
@@ -28,17 +30,23 @@ SHAPE = ("family", "dim", "depth", "heads", "time_steps", "mlp_ratio", "stem", "
 @click.option("--run", required=True, help="Folder for the model; the same command continues it.")
 @click.option("--from", "start", default="", help="Run folder whose model is fine-tuned.")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--family", type=click.Choice(["spikformer", "qkformer"]), default="spikformer",
-              show_default=True, help="What kind of model.")
+@click.option("--family", type=click.Choice(FAMILIES), default="spikformer", show_default=True,
+              help="What kind of model.")
 @click.option("--dim", type=click.IntRange(1), default=64, show_default=True,
-              help="Embedding width D.")
-@click.option("--depth", type=click.IntRange(1), default=2, show_default=True, help="Blocks.")
+              help="Embedding width D; of families with stages, the last one's.")
+@click.option("--depth", type=click.IntRange(1), default=2, show_default=True,
+              help="Transformer blocks, over all stages.")
 @click.option("--heads", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--time-steps", type=click.IntRange(1, 8), default=4, show_default=True)
+@click.option("--time-steps", type=click.IntRange(1, 8), default=4, show_default=True,
+              help="T; not of sdt_v3.")
+@click.option("--levels", type=click.IntRange(1, 255), default=4, show_default=True,
+              help="Highest level of a neuron; sdt_v3 only.")
 @click.option("--mlp-ratio", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--stem", help="Four widths a,b,c,D. [default: D/8,D/4,D/2,D]")
-@click.option("--pool", help="A 1 halves the image behind a stem stage, as in 0011.")
-@click.option("--attention-scale", type=float, default=0.125, show_default=True)
+@click.option("--stem", help="Four widths a,b,c,D; spikformer only. [default: D/8,D/4,D/2,D]")
+@click.option("--pool", help="A 1 halves the image behind a stem stage, as in 0011; "
+              "spikformer and sdt_v1 only.")
+@click.option("--attention-scale", type=float, default=0.125, show_default=True,
+              help="Of spikformer only.")
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--lr", "learning_rate", type=click.FloatRange(0, min_open=True), default=2e-3,
               show_default=True, help="Highest learning rate of the cosine.")
@@ -53,7 +61,7 @@ SHAPE = ("family", "dim", "depth", "heads", "time_steps", "mlp_ratio", "stem", "
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 @click.pass_context
 def train(ctx: click.Context, as_json: bool, **options) -> None:
-    """Train a Spikformer or QKFormer, or fine-tune one, and evaluate it on the whole test split."""
+    """Train a new model, or fine-tune one, and evaluate it on the whole test split."""
     try:
         from edgesvit.architecture import Architecture
         from edgesvit.train import TrainSettings
@@ -148,11 +156,18 @@ def _answer(folder, as_json: bool) -> None:
         print_json({"run": str(folder.path), "data": card.data, "config": card.config,
                     "metrics": card.metrics, "command": card.command})
         return
-    from edgesvit.models.families import name_of
-
-    config = card.config
     click.echo(table(("model", "shape", "float accuracy", "images"), [(
-        str(folder.path),
-        f"{name_of(config)} dim {config.dim}, {len(config.hidden_dims)} blocks, {config.heads} "
-        f"heads, {config.time_steps} time steps",
+        str(folder.path), _shape_of(card.config),
         f"{card.metrics['test_accuracy']:.2%}", round(card.metrics["test_images"]))]))
+
+
+def _shape_of(config) -> str:
+    import torch
+
+    from edgesvit.models.families import build, name_of
+
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in build(config).parameters())
+    steps = (f"{config.levels} levels" if hasattr(config, "levels") else
+             f"{config.time_steps} time steps")
+    return f"{name_of(config)}, {parameters:,} parameters, {config.heads} heads, {steps}"

@@ -7,6 +7,7 @@ Both count arithmetic only: no memory, no neurons, no clock. They are estimates;
 FLOAT32_MAC_PJ = 4.6  # multiply 3.7, add 0.9
 FLOAT32_ADD_PJ = 0.9
 INT8_MULTIPLY_PJ = 0.2
+INT32_MULTIPLY_PJ = 3.1
 INT16_ADD_PJ = 0.05
 INT32_ADD_PJ = 0.1
 
@@ -20,7 +21,14 @@ def field_mj(macs: float, accumulates: float) -> float:
     return (FLOAT32_MAC_PJ * macs + FLOAT32_ADD_PJ * accumulates) * 1e-9
 
 
-def bit_aware_mj(macs: float, accumulates_int16: float, accumulates_int32: float) -> float:
-    """Millijoules of what a spike program computes: 8-bit products, 16- and 32-bit sums."""
-    return ((INT8_MULTIPLY_PJ + INT32_ADD_PJ) * macs + INT16_ADD_PJ * accumulates_int16
-            + INT32_ADD_PJ * accumulates_int32) * 1e-9
+def bit_aware_mj(macs: float, accumulates_int16: float, accumulates_int32: float,
+                 operand_bits: int = 8, rescales: float = 0.0) -> float:
+    """Millijoules of what a spike program computes: integer products, 16- and 32-bit sums.
+
+    MACs multiply int8 weights by operands of `operand_bits`. A multiplier grows with the product
+    of both widths: the table's 8 x 8 and 32 x 32 differ by 15.5, so 8 x 16 is taken as twice 8 x 8.
+    `rescales` are products of int32 and int32.
+    """
+    product = INT8_MULTIPLY_PJ * operand_bits / 8
+    return ((product + INT32_ADD_PJ) * macs + INT16_ADD_PJ * accumulates_int16
+            + INT32_ADD_PJ * accumulates_int32 + INT32_MULTIPLY_PJ * rescales) * 1e-9

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 import msgspec
+import numpy as np
 
 from edgesvit.errors import DoesNotFit
 from edgesvit.profiles import Profile
-from edgesvit.program.ops import Classify, EncodeConv, Program, SpikeConv
+from edgesvit.program.ops import Classify, Conv, Fire, Op, Program, SelfAttention
 from edgesvit.program.plan import plan
 from edgesvit.targets import Target
 
@@ -62,10 +63,37 @@ def shortfalls(used: Mapping[str, int], target: Target, profile: Profile) -> lis
     return found
 
 
+def constants(op: Op) -> list[np.ndarray]:
+    """An operator's weights, biases, thresholds and scales, as wide as the file stores them."""
+    match op:
+        case Conv():
+            # What follows the currents is a neuron or a new scale, never both.
+            after = op.scale if op.threshold is None else op.threshold
+            return [op.weight, op.bias, after]
+        case Classify():
+            return [op.weight, op.bias]
+        case Fire():
+            return [op.threshold]
+        case SelfAttention():
+            return [np.array(op.level_thresholds, np.int32)]
+        case _:
+            return []
+
+
+def parameters(op: Op) -> int:
+    """How many constants an operator has."""
+    return sum(array.size for array in constants(op))
+
+
+def parameter_bytes(op: Op) -> int:
+    """What they take in the file, alignment not counted."""
+    return sum(array.nbytes for array in constants(op))
+
+
 def contributors(program: Program, count: int = 5) -> list[str]:
     """The largest single things in the weights and in the arena, largest first."""
     weights = {op.output: op.weight.size for op in program.ops
-               if isinstance(op, EncodeConv | SpikeConv | Classify)}
+               if isinstance(op, Conv | Classify)}
     buffers = {b.name: b.bytes for b in plan(program).buffers}
     rows = [(size, f"weights of {name}") for name, size in weights.items()]
     rows += [(size, f"arena: {name}") for name, size in buffers.items()]

@@ -1,4 +1,4 @@
-"""Data sets in one .npz: decoded arrays, or JPEG files laid end to end with their offsets."""
+"""Data sets in one .npz: decoded arrays, event frames, or JPEG files laid end to end."""
 
 import functools
 import zipfile
@@ -13,7 +13,11 @@ from edgesvit.errors import UsageError
 
 
 def load(path: Path, split: str, name: str, photos: bool) -> Dataset:
-    """Keys `x_train`, `y_train` (or `jpeg_train`, `off_train`, `y_train`); test or val alike."""
+    """Keys `x_train`, `y_train`, test or val alike.
+
+    JPEG files have `jpeg_train`, `off_train` in place of `x_train`. Event frames [N, T, C, H, W]
+    have `frames_train`, `label_train`.
+    """
     modified_ns = path.stat().st_mtime_ns
     arrays = _read(path, modified_ns)
     key = _split_key(arrays, split, path)
@@ -34,12 +38,19 @@ def load(path: Path, split: str, name: str, photos: bool) -> Dataset:
 def _read(path: Path, modified_ns: int) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            return dict(_renamed(key, file[key]) for key in file.files)
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
         raise UsageError(
             f"{path} is not a readable .npz file of plain arrays",
             "copy the file again: it may be cut short",
         ) from None
+
+
+def _renamed(key: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+    """Event frames as images: `frames_train` is `x_train`, channels last."""
+    if key.startswith("frames_") and array.ndim == 5:
+        return key.replace("frames", "x"), np.ascontiguousarray(np.moveaxis(array, 2, -1))
+    return key.replace("label_", "y_") if key.startswith("label_") else key, array
 
 
 @functools.lru_cache(maxsize=2)

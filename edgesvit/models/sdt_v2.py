@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgesvit.errors import UsageError
 from edgesvit.models.config import SdtV2Config
+from edgesvit.models.config.sdt_v2 import OFFICIAL_STRIDES
 from edgesvit.models.layers import over_frames
 from edgesvit.models.lif import Lif
 from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
@@ -36,21 +37,22 @@ class SdtV2(nn.Module):
         super().__init__()
         self.config = config
         e0, e1, e2, e3 = config.embed_dims
+        s0, s1, s2, s3, s4 = config.strides
 
         def neuron() -> nn.Module:
             return Lif(config.threshold)
 
-        self.downsample1_1 = DownSample(config.in_channels, e0 // 2, kernel=7)
+        self.downsample1_1 = DownSample(config.in_channels, e0 // 2, kernel=7, stride=s0)
         self.ConvBlock1_1 = nn.ModuleList([ConvBlock(e0 // 2, neuron)])
-        self.downsample1_2 = DownSample(e0 // 2, e0, neuron)
+        self.downsample1_2 = DownSample(e0 // 2, e0, neuron, stride=s1)
         self.ConvBlock1_2 = nn.ModuleList([ConvBlock(e0, neuron)])
-        self.downsample2 = DownSample(e0, e1, neuron)
+        self.downsample2 = DownSample(e0, e1, neuron, stride=s2)
         self.ConvBlock2_1 = nn.ModuleList([ConvBlock(e1, neuron)])
         self.ConvBlock2_2 = nn.ModuleList([ConvBlock(e1, neuron)])
-        self.downsample3 = DownSample(e1, e2, neuron)
-        self.block3 = nn.ModuleList(Block(e2, config) for _ in range(6))
-        self.downsample4 = DownSample(e2, e3, neuron, stride=1)
-        self.block4 = nn.ModuleList(Block(e3, config) for _ in range(2))
+        self.downsample3 = DownSample(e1, e2, neuron, stride=s3)
+        self.block3 = nn.ModuleList(Block(e2, config) for _ in range(config.blocks[0]))
+        self.downsample4 = DownSample(e2, e3, neuron, stride=s4)
+        self.block4 = nn.ModuleList(Block(e3, config) for _ in range(config.blocks[1]))
         self.lif = neuron()
         self.head = nn.Linear(e3, config.classes)
         if config.kd:
@@ -222,7 +224,8 @@ def build(config: SdtV2Config) -> SdtV2:
 def recognise(shapes: Shapes, given: Mapping[str, Any]) -> SdtV2Config | None:
     """The configuration behind a checkpoint's tensors, None if it is of another family.
 
-    Heads (8), T (4) and the image size (224) leave no trace: they come from `given`.
+    Heads (8), T (4), the image size (224) and the strides (2, 2, 2, 2, 1) leave no trace: they come
+    from `given` as num_heads, T, img and, a name of ours, strides.
     """
     if "block3.0.attn.q_conv.0.body.0.weight" not in shapes or not depth_of(shapes, "block4"):
         return None
@@ -233,7 +236,14 @@ def recognise(shapes: Shapes, given: Mapping[str, Any]) -> SdtV2Config | None:
         classes=shape_of(shapes, "head.weight", 2)[0],
         time_steps=option(given, "T", 4), embed_dims=dims, heads=option(given, "num_heads", 8),
         mlp_ratio=mlp_ratio_of(shapes), kd="head_kd.weight" in shapes,
+        **stages_of(shapes, given),
     )
+
+
+def stages_of(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The fields `blocks`, which the tensors tell, and `strides`, which is given or official."""
+    return {"blocks": (depth_of(shapes, "block3"), depth_of(shapes, "block4")),
+            "strides": tuple(given.get("strides") or OFFICIAL_STRIDES)}
 
 
 def option(given: Mapping[str, Any], name: str, default: int) -> int:

@@ -17,7 +17,14 @@ from edgesvit.errors import UsageError
 from edgesvit.models.config import SdtV3Config
 from edgesvit.models.integer_lif import IntegerLif
 from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
-from edgesvit.models.sdt_v2 import attend, initialise, mlp_ratio_of, option, stage_widths
+from edgesvit.models.sdt_v2 import (
+    attend,
+    initialise,
+    mlp_ratio_of,
+    option,
+    stage_widths,
+    stages_of,
+)
 from edgesvit.models.variants import Variant
 
 DEAD_KEYS: tuple[str, ...] = ()  # every tensor of the official checkpoints takes part
@@ -31,18 +38,19 @@ class SdtV3(nn.Module):
         super().__init__()
         self.config = config
         e0, e1, e2, e3 = config.embed_dims
+        s0, s1, s2, s3, s4 = config.strides
         ratio, levels = config.mlp_ratio, config.levels
-        self.downsample1_1 = DownSample(config.in_channels, e0 // 2, kernel=7)
+        self.downsample1_1 = DownSample(config.in_channels, e0 // 2, kernel=7, stride=s0)
         self.ConvBlock1_1 = nn.ModuleList([ConvBlock(e0 // 2, ratio, levels)])
-        self.downsample1_2 = DownSample(e0 // 2, e0, levels)
+        self.downsample1_2 = DownSample(e0 // 2, e0, levels, stride=s1)
         self.ConvBlock1_2 = nn.ModuleList([ConvBlock(e0, ratio, levels)])
-        self.downsample2 = DownSample(e0, e1, levels)
+        self.downsample2 = DownSample(e0, e1, levels, stride=s2)
         self.ConvBlock2_1 = nn.ModuleList([ConvBlock(e1, ratio, levels)])
         self.ConvBlock2_2 = nn.ModuleList([ConvBlock(e1, ratio, levels)])
-        self.downsample3 = DownSample(e1, e2, levels)
-        self.block3 = nn.ModuleList(Block(e2, config) for _ in range(6))
-        self.downsample4 = DownSample(e2, e3, levels, stride=1)
-        self.block4 = nn.ModuleList(Block(e3, config) for _ in range(2))
+        self.downsample3 = DownSample(e1, e2, levels, stride=s3)
+        self.block3 = nn.ModuleList(Block(e2, config) for _ in range(config.blocks[0]))
+        self.downsample4 = DownSample(e2, e3, levels, stride=s4)
+        self.block4 = nn.ModuleList(Block(e3, config) for _ in range(config.blocks[1]))
         self.spike = IntegerLif(levels, "even", divided=False)  # the classifier reads 0..D
         self.head = nn.Linear(e3, config.classes)
         self.apply(initialise)
@@ -186,7 +194,8 @@ def build(config: SdtV3Config) -> SdtV3:
 def recognise(shapes: Shapes, given: Mapping[str, Any]) -> SdtV3Config | None:
     """The configuration behind a checkpoint's tensors, None if it is of another family.
 
-    Heads (8), D (4) and the image size (224) leave no trace: they come from `given`.
+    Heads (8), D (4), the image size (224) and the strides (2, 2, 2, 2, 1) leave no trace: they come
+    from `given` as num_heads, D, img and, a name of ours, strides.
     """
     if ("ConvBlock1_1.0.Conv.pwconv1.0.weight" not in shapes
             or not depth_of(shapes, "block4")):
@@ -199,7 +208,7 @@ def recognise(shapes: Shapes, given: Mapping[str, Any]) -> SdtV3Config | None:
         embed_dims=stage_widths(
             shapes, ("downsample1_2", "downsample2", "downsample3", "downsample4")),
         heads=option(given, "num_heads", 8), mlp_ratio=mlp_ratio_of(shapes),
-        levels=option(given, "D", 4),
+        levels=option(given, "D", 4), **stages_of(shapes, given),
     )
 
 

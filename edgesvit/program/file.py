@@ -20,7 +20,11 @@ from edgesvit.program.ops import (
     Add,
     Check,
     Classify,
+    Conv,
+    DepthwiseConv,
     EncodeConv,
+    Fire,
+    HadamardAttention,
     Kind,
     MaxPool,
     Op,
@@ -43,7 +47,7 @@ _CRC_FROM = 16  # the CRC covers everything after its own field
 _VALUE = struct.Struct("<BxHHHHxxI")
 _OP = struct.Struct("<4B4HHBBIIIIiIII")
 _CODES: tuple[type, ...] = (EncodeConv, SpikeConv, MaxPool, Add, SelfAttention, Classify,
-                            TokenAttention)
+                            TokenAttention, DepthwiseConv, Fire, HadamardAttention)
 
 
 class _Constants:
@@ -94,22 +98,25 @@ def _pack_op(op: Op, program: Program, index: dict[str, int], scratch_at: int,
              constants: _Constants) -> bytes:
     names = [index[name] for name in inputs(op)]
     weight = bias = threshold = extra = 0
-    if isinstance(op, EncodeConv | SpikeConv | Classify):
+    if isinstance(op, Conv | Classify):
         weight, bias = constants.add(op.weight), constants.add(op.bias.astype("<i4"))
-    if isinstance(op, EncodeConv | SpikeConv):
-        threshold = constants.add(op.threshold.astype("<i4"))
+    if isinstance(op, Conv | Fire):
+        after = op.threshold if op.threshold is not None else op.scale
+        threshold = constants.add(after.astype("<i4"))
     if isinstance(op, EncodeConv):
         extra = constants.add(op.pad_pixel)
     if isinstance(op, SpikeConv):
         extra = constants.add(np.packbits(op.certified, bitorder="little"))
-    window = isinstance(op, EncodeConv | SpikeConv | MaxPool)
-    attention = isinstance(op, SelfAttention | TokenAttention)
-    pool = (op.pool, op.pool_stride) if isinstance(op, EncodeConv | SpikeConv) else (0, 0)
+    if isinstance(op, SelfAttention) and op.level_thresholds:
+        threshold = constants.add(np.array(op.level_thresholds, "<i4"))
+    window = (op.kernel, op.stride, op.pad) if isinstance(op, Conv | MaxPool) else (0, 0, 0)
+    if isinstance(op, Fire):
+        window = (int(op.over_tokens), 0, 0)
     return _OP.pack(
-        _CODES.index(type(op)), *((op.kernel, op.stride, op.pad) if window else (0, 0, 0)),
-        *(names + [NONE] * (3 - len(names))), index[op.output], op.heads if attention else 0,
-        *pool, weight, bias, threshold, extra, op.threshold if attention else 0,
-        op.shift if attention else 0, scratch_at, scratch_bytes(op, program))
+        _CODES.index(type(op)), *window, *(names + [NONE] * (3 - len(names))), index[op.output],
+        getattr(op, "heads", 0), getattr(op, "pool", 0), getattr(op, "pool_stride", 0), weight,
+        bias, threshold, extra, 0 if isinstance(op, Conv | Fire) else getattr(op, "threshold", 0),
+        getattr(op, "shift", 0), scratch_at, scratch_bytes(op, program))
 
 
 def write(program: Program, path: Path) -> None:
@@ -159,6 +166,8 @@ def from_bytes(data: bytes) -> Program:
         check = None
         if check_image:
             shape, classes = values[first].shape, values[last].shape[2]
+            if values[first].kind == Kind.LEVELS:
+                shape = (steps, *shape)
             check = Check(_array(data, check_image, shape, "u1"),
                           _array(data, check_logits, (classes,), "<i4"))
         program = Program(steps, values, ops, tuple(names["labels"]), check, names["notes"])
@@ -179,24 +188,43 @@ def _unpack_value(data: bytes, at: int, name: str) -> Value:
 def _unpack_op(data: bytes, at: int, values: tuple[Value, ...]) -> Op:
     (code, kernel, stride, pad, in0, in1, in2, out, heads, pool, pool_stride, weight_at, bias_at,
      threshold_at, extra_at, threshold, shift, _, _) = _OP.unpack_from(data, at)
-    source, output = values[in0], values[out]
+    source, output, kind = values[in0], values[out], _CODES[code]
     names = [values[i].name for i in (in0, in1, in2) if i != NONE]
-    taps, channels = max(kernel, 1) ** 2 * source.shape[2], output.shape[2]
-    if _CODES[code] is MaxPool:
+    channels = output.shape[2]
+
+    def thresholds() -> np.ndarray:
+        if output.kind == Kind.LEVELS:
+            return _array(data, threshold_at, (output.max_level, channels), "<i4")
+        return _array(data, threshold_at, (channels,), "<i4")
+
+    if kind is MaxPool:
         return MaxPool(source.name, output.name, kernel, stride, pad)
-    if _CODES[code] is Add:
+    if kind is Add:
         return Add(*names, output.name)
-    if _CODES[code] in (SelfAttention, TokenAttention):
-        return _CODES[code](*names, output.name, heads, shift, threshold)
+    if kind is Fire:
+        return Fire(source.name, output.name, thresholds(), bool(kernel))
+    if kind is HadamardAttention:
+        return HadamardAttention(*names, output.name, shift, threshold)
+    if kind is TokenAttention:
+        return TokenAttention(*names, output.name, heads, shift, threshold)
+    if kind is SelfAttention:
+        levels = ()
+        if output.kind == Kind.LEVELS:
+            levels = tuple(_array(data, threshold_at, (output.max_level,), "<i4").tolist())
+        return SelfAttention(*names, output.name, heads, shift, threshold, levels)
+    taps = max(kernel, 1) ** 2 * (1 if kind is DepthwiseConv else source.shape[2])
     weight = _array(data, weight_at, (taps, channels), "i1")
     bias = _array(data, bias_at, (channels,), "<i4")
-    if _CODES[code] is Classify:
+    if kind is Classify:
         return Classify(source.name, output.name, weight, bias)
-    window = (source.name, output.name, kernel, stride, pad, weight, bias,
-              _array(data, threshold_at, (channels,), "<i4"))
-    if _CODES[code] is EncodeConv:
-        return EncodeConv(*window, _array(data, extra_at, (source.shape[2],), "u1"), pool,
-                          pool_stride)
-    bits = _array(data, extra_at, (-(-channels // 8),), "u1")
-    certified = np.unpackbits(bits, count=channels, bitorder="little").astype(bool)
-    return SpikeConv(*window, certified, pool, pool_stride)
+    after = {"threshold": thresholds()}
+    if output.kind == Kind.MEMBRANE:
+        after = {"scale": thresholds(), "shift": shift, "stream": names[1] if names[1:] else ""}
+    if kind is EncodeConv:
+        after["pad_pixel"] = _array(data, extra_at, (source.shape[2],), "u1")
+    if kind is SpikeConv:
+        bits = _array(data, extra_at, (-(-channels // 8),), "u1")
+        after["certified"] = np.unpackbits(bits, count=channels, bitorder="little").astype(bool)
+    if kind is not DepthwiseConv:
+        after |= {"pool": pool, "pool_stride": pool_stride}
+    return kind(source.name, output.name, kernel, stride, pad, weight, bias, **after)

@@ -2,7 +2,8 @@
 
 Every other implementation (C kernels on any machine, other runtimes) gives the same integers.
 All arithmetic is exact; nothing saturates and nothing wraps, because `validate` has proved that
-every sum fits. The only rounding is the halving in `lif`.
+every sum fits. Numbers round in two places only, the halving in `lif` and `rescale`, and only
+membranes clamp.
 """
 
 import numpy as np
@@ -10,7 +11,11 @@ import numpy as np
 from edgesvit.program.ops import (
     Add,
     Classify,
+    Conv,
+    DepthwiseConv,
     EncodeConv,
+    Fire,
+    HadamardAttention,
     Kind,
     MaxPool,
     Op,
@@ -18,6 +23,7 @@ from edgesvit.program.ops import (
     SelfAttention,
     SpikeConv,
     TokenAttention,
+    Value,
     conv_size,
 )
 
@@ -38,6 +44,31 @@ def lif(current: np.ndarray, threshold: np.ndarray | int) -> np.ndarray:
     return spikes
 
 
+def levels_reached(current: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The integer neuron: how many of `thresholds` [D, ...] each current [T, ...] reaches."""
+    return sum((current >= threshold).astype(np.uint8) for threshold in thresholds)
+
+
+def fire(kind: Kind, current: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """Currents [T, H, W, C] through LIF to codes, or through the integer neuron to levels."""
+    if kind == Kind.SPIKES:
+        return encode(lif(current, threshold))
+    return levels_reached(current, threshold)
+
+
+def rescale(current: np.ndarray, scale: np.ndarray, shift: int) -> np.ndarray:
+    """`current * scale / 2**shift`, rounded half up."""
+    return (current.astype(np.int64) * scale.astype(np.int64) + (1 << (shift - 1))) >> shift
+
+
+def follow(op: Conv, out: Value, current: np.ndarray, stream: np.ndarray | None) -> np.ndarray:
+    """What becomes of a convolution's currents [T, H, W, C]: see Conv."""
+    if out.kind != Kind.MEMBRANE:
+        return fire(out.kind, current, op.threshold)
+    membrane = rescale(current, op.scale, op.shift) + (0 if stream is None else stream)
+    return np.clip(membrane, -out.max_level, out.max_level).astype(np.int16)
+
+
 def encode(spikes: np.ndarray) -> np.ndarray:
     """bool [T, ...] -> code bytes uint8 [...], bit t = step t."""
     return np.bitwise_or.reduce(
@@ -49,7 +80,7 @@ def decode(codes: np.ndarray, time_steps: int) -> np.ndarray:
     return np.stack([(codes >> t) & 1 for t in range(time_steps)]).astype(np.int64)
 
 
-def patches(image: np.ndarray, op: EncodeConv | SpikeConv | MaxPool,
+def patches(image: np.ndarray, op: Conv | MaxPool,
             fill: np.ndarray | int = 0) -> np.ndarray:
     """[H, W, C] -> [H_out, W_out, kernel * kernel, C]; taps outside the image read `fill`."""
     height, width, channels = image.shape
@@ -70,7 +101,7 @@ def _matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def pool_current(op: EncodeConv | SpikeConv, current: np.ndarray) -> np.ndarray:
-    """Max-pool currents [T, H, W, C] before the neuron; positions outside do not take part."""
+    """Max-pool currents [T, H, W, C]; positions outside do not take part."""
     if not op.pool:
         return current
     window = MaxPool(op.input, op.output, op.pool, op.pool_stride, op.pool // 2)
@@ -79,18 +110,24 @@ def pool_current(op: EncodeConv | SpikeConv, current: np.ndarray) -> np.ndarray:
 
 
 def encode_conv(op: EncodeConv, pixels: np.ndarray, time_steps: int) -> np.ndarray:
-    """uint8 [H, W, C_in] -> codes [H_out, W_out, C_out]; the same current at every step."""
+    """uint8 [H, W, C_in] -> currents [T, H_out, W_out, C_out], the same at every step."""
     taps = patches(pixels, op, op.pad_pixel)
     current = _matmul(taps.reshape(*taps.shape[:2], -1), op.weight) + op.bias
     current = pool_current(op, current[None])
-    return encode(lif(np.broadcast_to(current, (time_steps, *current.shape[1:])), op.threshold))
+    return np.broadcast_to(current, (time_steps, *current.shape[1:]))
 
 
 def spike_conv(op: SpikeConv, levels: np.ndarray) -> np.ndarray:
-    """Levels or decoded spikes [T, H, W, C_in] -> codes [H_out, W_out, C_out]."""
+    """Levels, membranes or decoded spikes [T, H, W, C_in] -> currents [T, H_out, W_out, C_out]."""
     taps = np.stack([patches(step, op) for step in levels])
     current = _matmul(taps.reshape(*taps.shape[:3], -1), op.weight) + op.bias
-    return encode(lif(pool_current(op, current), op.threshold))
+    return pool_current(op, current)
+
+
+def depthwise_conv(op: DepthwiseConv, levels: np.ndarray) -> np.ndarray:
+    """Levels, membranes or decoded spikes [T, H, W, C] -> currents [T, H_out, W_out, C]."""
+    weight = op.weight.astype(np.int64)
+    return np.stack([(patches(step, op) * weight).sum(2) for step in levels]) + op.bias
 
 
 def max_pool(op: MaxPool, codes: np.ndarray) -> np.ndarray:
@@ -99,7 +136,7 @@ def max_pool(op: MaxPool, codes: np.ndarray) -> np.ndarray:
 
 
 def self_attention(op: SelfAttention, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """q, k [T, H, W, heads * d_qk], v [T, H, W, heads * d_v] of 0/1 -> codes [H, W, heads * d_v].
+    """q, k [T, H, W, heads * d_qk], v [T, H, W, heads * d_v] -> codes or levels [.., heads * d_v].
 
     current = ((q k^T) v) << shift. With shift >= T the halvings of `lif` lose no bit, so ties are
     those of exact arithmetic. q (k^T v) gives the same integers.
@@ -111,7 +148,19 @@ def self_attention(op: SelfAttention, q: np.ndarray, k: np.ndarray, v: np.ndarra
 
     mixed = _matmul(heads(q), _matmul(heads(k).swapaxes(2, 3), heads(v)))
     current = mixed.swapaxes(1, 2).reshape(steps, height, width, -1) << op.shift
+    if op.level_thresholds:
+        return levels_reached(current, np.array(op.level_thresholds))
     return encode(lif(current, op.threshold))
+
+
+def hadamard_attention(op: HadamardAttention, q: np.ndarray, k: np.ndarray, v: np.ndarray
+                       ) -> np.ndarray:
+    """q, k, v [T, H, W, C] of 0/1 -> codes [H, W, C]: q where its channel's neuron fires.
+
+    current = (sum of k * v over the tokens) << shift, one neuron per channel.
+    """
+    passes = lif((k * v).sum((1, 2), keepdims=True) << op.shift, op.threshold)  # [T, 1, 1, C]
+    return encode(q.astype(bool) & passes)
 
 
 def token_attention(op: TokenAttention, q: np.ndarray, k: np.ndarray) -> np.ndarray:
@@ -142,11 +191,22 @@ def step(op: Op, program: Program, env: dict[str, np.ndarray]) -> np.ndarray:
             return decode(stored, program.time_steps)
         return stored.astype(np.int64)
 
+    def following(conv: Conv, current: np.ndarray) -> np.ndarray:
+        stream = levels(conv.stream) if conv.stream else None
+        return follow(conv, program.value(conv.output), current, stream)
+
     match op:
         case EncodeConv():
-            return encode_conv(op, env[op.input], program.time_steps)
+            return following(op, encode_conv(op, env[op.input], program.time_steps))
         case SpikeConv():
-            return spike_conv(op, levels(op.input))
+            return following(op, spike_conv(op, levels(op.input)))
+        case DepthwiseConv():
+            return following(op, depthwise_conv(op, levels(op.input)))
+        case Fire():
+            current = levels(op.input)
+            if op.over_tokens:
+                current = current.sum((1, 2), keepdims=True)
+            return fire(program.value(op.output).kind, current, op.threshold)
         case MaxPool():
             return max_pool(op, env[op.input])
         case Add():
@@ -155,18 +215,26 @@ def step(op: Op, program: Program, env: dict[str, np.ndarray]) -> np.ndarray:
             return self_attention(op, levels(op.query), levels(op.key), levels(op.value))
         case TokenAttention():
             return token_attention(op, levels(op.query), levels(op.key))
+        case HadamardAttention():
+            return hadamard_attention(op, *(levels(name) for name in (op.query, op.key, op.value)))
         case Classify():
             return classify(op, levels(op.input))
 
 
 def trace(program: Program, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Every stored tensor of one run, by value name. `image` is uint8 [H, W, C]."""
-    env = {program.input.name: np.asarray(image, np.uint8).reshape(program.input.shape)}
+    """Every stored tensor of one run, by value name.
+
+    `image` is uint8 [H, W, C], or [T, H, W, C] where the program takes event frames.
+    """
+    shape = program.input.shape
+    if program.input.kind == Kind.LEVELS:
+        shape = (program.time_steps, *shape)
+    env = {program.input.name: np.asarray(image, np.uint8).reshape(shape)}
     for op in program.ops:
         env[op.output] = step(op, program, env)
     return env
 
 
 def run(program: Program, image: np.ndarray) -> np.ndarray:
-    """Logits int32 [classes] of one image uint8 [H, W, C]."""
+    """Logits int32 [classes] of one input, as in `trace`."""
     return trace(program, image)[program.output.name].reshape(-1)

@@ -21,11 +21,12 @@ class Kind(IntEnum):
     SPIKES = 1  # uint8 [H, W, C], a code byte a neuron: bit t is the spike of step t
     LEVELS = 2  # uint8 [T, H, W, C], sums of spikes on the residual stream, 0..max_level
     LOGITS = 3  # int32 [1, 1, C], class scores
+    MEMBRANE = 4  # int16 [T, H, W, C], real numbers in units of their channel's scale
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor between operators; `max_level` bounds every element (PIXELS 255, SPIKES 1)."""
+    """A tensor between operators; `max_level` bounds every magnitude (PIXELS 255, SPIKES 1)."""
 
     name: str
     kind: Kind
@@ -40,15 +41,19 @@ class Value:
     def stored_bytes(self, time_steps: int) -> int:
         """Bytes this tensor takes in the arena."""
         elements = self.tokens * self.shape[2]
-        return elements * {Kind.LEVELS: time_steps, Kind.LOGITS: 4}.get(self.kind, 1)
+        size = {Kind.LEVELS: time_steps, Kind.LOGITS: 4, Kind.MEMBRANE: 2 * time_steps}
+        return elements * size.get(self.kind, 1)
 
 
 @dataclass(frozen=True, eq=False)
-class EncodeConv:
-    """First convolution on pixels, computed once for all T steps, then LIF.
+class Conv:
+    """What all convolutions share: a window, integer weights, and what becomes of the currents.
 
-    A tap outside the image reads `pad_pixel` of its channel: the grey level that normalisation
-    maps to zero. `pool` as in SpikeConv.
+    The kind of the output value decides what follows the sums (currents) of a channel:
+    SPIKES: LIF with `threshold` int32 [C]. LEVELS: the integer neuron of `threshold` int32 [D, C],
+    D the output's max_level: the level is the number of thresholds reached. MEMBRANE:
+    `(current * scale + 2**(shift - 1)) >> shift`, added to the membrane `stream` if there is one
+    and clamped to the output's max_level.
     """
 
     input: str
@@ -56,34 +61,64 @@ class EncodeConv:
     kernel: int
     stride: int
     pad: int
-    weight: np.ndarray  # int8 [kernel * kernel * C_in, C_out], tap-major, then input channel
+    weight: np.ndarray  # int8 [K, C_out]
     bias: np.ndarray  # int32 [C_out]
-    threshold: np.ndarray  # int32 [C_out]
+    threshold: np.ndarray | None = None
+    scale: np.ndarray | None = None  # int32 [C_out], 0 or more
+    shift: int = 0  # 1 to 62 with `scale`
+    stream: str = ""
+
+    @property
+    def channels(self) -> int:
+        """C_out."""
+        return self.weight.shape[1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncodeConv(Conv):
+    """First convolution on pixels: the currents are computed once for all T steps.
+
+    K = kernel * kernel * C_in, tap-major, then input channel. A tap outside the image reads
+    `pad_pixel` of its channel: the grey level that normalisation maps to zero. `pool` as in
+    SpikeConv.
+    """
+
     pad_pixel: np.ndarray  # uint8 [C_in]
     pool: int = 0
     pool_stride: int = 1
 
 
-@dataclass(frozen=True, eq=False)
-class SpikeConv:
-    """Convolution (kernel 1: linear layer) of spikes or levels, then LIF.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SpikeConv(Conv):
+    """Convolution (kernel 1: linear layer) of spikes or levels; of membranes with kernel 1 only.
 
-    `certified[c]` promises that the accumulator of channel c fits int16 whatever the input. With
-    `pool` > 0 the currents are max-pooled before the neuron, over windows of pool x pool,
-    `pool_stride` apart, padded by pool // 2 (QKFormer pools there; Spikformer pools spikes).
+    K as in EncodeConv. `certified[c]` promises that the accumulator of channel c fits int16
+    whatever the input (never so for membranes). With `pool` > 0 the currents are max-pooled before
+    what follows them, over windows of pool x pool, `pool_stride` apart, padded by pool // 2
+    (QKFormer pools there; Spikformer pools spikes).
+    """
+
+    certified: np.ndarray  # bool [C_out]
+    pool: int = 0
+    pool_stride: int = 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DepthwiseConv(Conv):
+    """Every channel of spikes, levels or membranes convolved with its own window: K = kernel^2."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fire:
+    """Neurons on a membrane stream: LIF gives SPIKES, the integer neuron LEVELS (as in Conv).
+
+    With `over_tokens` the current is the sum over all tokens and the output has one token.
     """
 
     input: str
     output: str
-    kernel: int
-    stride: int
-    pad: int
-    weight: np.ndarray  # int8 [kernel * kernel * C_in, C_out]
-    bias: np.ndarray  # int32 [C_out]
-    threshold: np.ndarray  # int32 [C_out]
-    certified: np.ndarray  # bool [C_out]
-    pool: int = 0
-    pool_stride: int = 1
+    threshold: np.ndarray  # int32 [C], or [D, C]
+    over_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,13 +143,32 @@ class Add:
 
 @dataclass(frozen=True)
 class SelfAttention:
-    """Spiking self-attention (q k^T) v per head and step, scaled by 2**shift, then LIF."""
+    """Spiking self-attention (q k^T) v per head and step, scaled by 2**shift, then a neuron.
 
-    query: str  # spikes [H, W, heads * d_qk], the head is the slow index
-    key: str  # spikes [H, W, heads * d_qk]
-    value: str  # spikes [H, W, heads * d_v]
-    output: str  # spikes [H, W, heads * d_v]
+    Spikes drive LIF with `threshold`; levels drive the integer neuron of `level_thresholds`.
+    """
+
+    query: str  # spikes or levels [H, W, heads * d_qk], the head is the slow index
+    key: str  # the query's kind [H, W, heads * d_qk]
+    value: str  # the query's kind [H, W, heads * d_v]
+    output: str  # the query's kind [H, W, heads * d_v]
     heads: int
+    shift: int
+    threshold: int = 0
+    level_thresholds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class HadamardAttention:
+    """Spike-driven attention of SDT-V1: a channel's query spikes pass where its neuron fires.
+
+    The neuron's current is the number of tokens at which key and value both fire, << shift.
+    """
+
+    query: str  # spikes [H, W, C]
+    key: str  # spikes [H, W, C]
+    value: str  # spikes [H, W, C]
+    output: str  # spikes [H, W, C]
     shift: int
     threshold: int
 
@@ -143,20 +197,24 @@ class Classify:
     bias: np.ndarray  # int32 [classes]
 
 
-Op = EncodeConv | SpikeConv | MaxPool | Add | SelfAttention | Classify | TokenAttention
+Op = (EncodeConv | SpikeConv | MaxPool | Add | SelfAttention | Classify | TokenAttention
+      | DepthwiseConv | Fire | HadamardAttention)
 
 
 @dataclass(frozen=True, eq=False)
 class Check:
     """One image and the logits every implementation must give for it."""
 
-    image: np.ndarray  # uint8 [H, W, C]
+    image: np.ndarray  # uint8 [H, W, C], or event counts [T, H, W, C]
     logits: np.ndarray  # int32 [classes]
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A complete integer network: `values[0]` is the image, the last operator writes the logits."""
+    """A complete integer network: `values[0]` is the input, the last operator writes the logits.
+
+    The input is an image (PIXELS), or T frames of event counts (LEVELS).
+    """
 
     time_steps: int
     values: tuple[Value, ...]
@@ -174,7 +232,7 @@ class Program:
 
     @property
     def input(self) -> Value:
-        """The image."""
+        """The image or the event frames."""
         return self.values[0]
 
     @property
@@ -188,10 +246,12 @@ def inputs(op: Op) -> tuple[str, ...]:
     match op:
         case Add():
             return (op.input, op.branch)
-        case SelfAttention():
+        case SelfAttention() | HadamardAttention():
             return (op.query, op.key, op.value)
         case TokenAttention():
             return (op.query, op.key)
+        case Conv() if op.stream:
+            return (op.input, op.stream)
         case _:
             return (op.input,)
 
@@ -201,7 +261,7 @@ def conv_size(size: int, kernel: int, stride: int, pad: int) -> int:
     return (size + 2 * pad - kernel) // stride + 1
 
 
-def window_size(op: "EncodeConv | SpikeConv | MaxPool", size: int) -> int:
+def window_size(op: "Conv | MaxPool", size: int) -> int:
     """Output length of a window operator along one axis, pooling included."""
     size = conv_size(size, op.kernel, op.stride, op.pad)
     pool = getattr(op, "pool", 0)
@@ -212,15 +272,15 @@ def scratch_bytes(op: Op, program: Program) -> int:
     """Working memory an operator needs beside its inputs and output; the C runtime checks it.
 
     SpikeConv: event lists, T x K indices of 2 bytes (plus T x K levels of 1 byte for levels); with
-    pooling, first the largest currents so far, T x C_out of 4 bytes.
+    pooling, first the largest currents so far, T x C_out of 4 bytes. Membranes need no list.
     SelfAttention: K^T V of one head, T x d_qk x d_v counts of 2 bytes.
     Classify: the channel sums, 4 bytes each.
     """
     steps = program.time_steps
     match op:
         case SpikeConv():
-            entry = 3 if program.value(op.input).kind == Kind.LEVELS else 2
-            largest = 4 * steps * op.weight.shape[1] if op.pool else 0
+            entry = {Kind.SPIKES: 2, Kind.LEVELS: 3}.get(program.value(op.input).kind, 0)
+            largest = 4 * steps * op.channels if op.pool else 0
             return largest + steps * op.weight.shape[0] * entry
         case SelfAttention():
             per_head = program.value(op.key).shape[2] // op.heads

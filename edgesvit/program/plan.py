@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from edgesvit.program.ops import Add, Kind, Program, inputs, scratch_bytes
+from edgesvit.program.ops import Add, Conv, Kind, Op, Program, inputs, scratch_bytes
 
 ALIGN = 16
 
@@ -31,7 +31,7 @@ class Plan:
 def plan(program: Program) -> Plan:
     """Place the largest buffers first, each at the lowest offset that is free while it lives.
 
-    A residual addition writes in place when nothing later reads the levels it adds to.
+    A residual addition writes in place when nothing later reads what it adds to.
     """
     owner, buffers = _buffers(program)
     placed: list[Buffer] = []
@@ -63,15 +63,22 @@ def _buffers(program: Program) -> tuple[dict[str, str], list[Buffer]]:
     scratch = []
     for i, op in enumerate(program.ops):
         end = last_read.get(op.output, len(program.ops))
-        in_place = (isinstance(op, Add) and last_read[op.input] == i
-                    and program.value(op.input).kind == Kind.LEVELS)
-        owner[op.output] = owner[op.input] if in_place else op.output
+        stream = _stream(op, program)
+        in_place = stream and last_read[stream] == i
+        owner[op.output] = owner[stream] if in_place else op.output
         life.setdefault(owner[op.output], [i, end])[1] = end
         if needed := scratch_bytes(op, program):
             scratch.append(Buffer(_scratch(i), needed, i, i))
     values = [Buffer(name, program.value(name).stored_bytes(program.time_steps), *life[name])
               for name in life]
     return owner, values + scratch
+
+
+def _stream(op: Op, program: Program) -> str:
+    """The value that `op` adds to and could write over; '' when there is none."""
+    if isinstance(op, Add) and program.value(op.input).kind == Kind.LEVELS:
+        return op.input
+    return op.stream if isinstance(op, Conv) else ""
 
 
 def _lowest_gap(buffer: Buffer, placed: list[Buffer]) -> int:

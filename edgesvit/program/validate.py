@@ -7,7 +7,11 @@ from edgesvit.program.ops import (
     MAX_TIME_STEPS,
     Add,
     Classify,
+    Conv,
+    DepthwiseConv,
     EncodeConv,
+    Fire,
+    HadamardAttention,
     Kind,
     MaxPool,
     Op,
@@ -20,6 +24,7 @@ from edgesvit.program.ops import (
     window_size,
 )
 
+MAX_MEMBRANE = 32767
 SUM_LIMIT = 1 << 29  # |accumulator|, |bias| and |threshold| stay below: v + acc fits int32
 
 
@@ -32,25 +37,31 @@ def accumulator_range(weight: np.ndarray, bias: np.ndarray, max_level: int
     return low, high
 
 
-def int16_certificate(weight: np.ndarray, bias: np.ndarray, threshold: np.ndarray,
+def int16_certificate(weight: np.ndarray, bias: np.ndarray, threshold: np.ndarray | None,
                       max_level: int) -> np.ndarray:
     """bool [C]: channels whose whole computation fits int16 for every input.
 
     Accumulation modulo 2**16 is exact when the final sum fits, whatever the order; the membrane
-    lies between 0 and the accumulators, so it fits too. The threshold must be comparable.
+    lies between 0 and the accumulators, so it fits too. Thresholds, if any, must be comparable.
     """
     low, high = accumulator_range(weight, bias, max_level)
-    return (low >= -32768) & (high <= 32767) & (np.abs(threshold) <= 32767)
+    certified = (low >= -32768) & (high <= 32767)
+    if threshold is not None:
+        certified &= (np.abs(threshold) <= 32767).reshape(-1, weight.shape[1]).all(0)
+    return certified
 
 
 def validate(program: Program) -> Program:
     """Return `program`; EdgesvitError saying which operator is wrong and why otherwise."""
     _require(1 <= program.time_steps <= MAX_TIME_STEPS, "program",
              f"{program.time_steps} time steps, a spike code byte holds 1 to {MAX_TIME_STEPS}")
-    _require(len(program.ops) > 0 and program.input.kind == Kind.PIXELS, "program",
-             "needs a first value of pixels and at least one operator")
+    _require(len(program.ops) > 0 and program.input.kind in (Kind.PIXELS, Kind.LEVELS), "program",
+             "needs a first value of pixels or levels and at least one operator")
     _require(len({v.name for v in program.values}) == len(program.values), "program",
              "two values share a name")
+    for value in program.values:
+        top = MAX_MEMBRANE if value.kind == Kind.MEMBRANE else 255
+        _require(1 <= value.max_level <= top, value.name, f"max_level is not 1 to {top}")
     written = {program.input.name}
     for op in program.ops:
         for name in inputs(op):
@@ -77,14 +88,24 @@ def _check_op(op: Op, sources: list[Value], out: Value, program: Program) -> Non
         case EncodeConv():
             _check_window(op, sources[0], out, (Kind.PIXELS,))
             _require(op.pad_pixel.shape == (sources[0].shape[2],), _name(op), "pad_pixel shape")
-            _check_conv(op, sources[0], out, 255)
+            _check_conv(op, sources, out, op.kernel**2 * sources[0].shape[2])
         case SpikeConv():
-            _check_window(op, sources[0], out, (Kind.SPIKES, Kind.LEVELS))
-            _check_conv(op, sources[0], out, sources[0].max_level)
+            _check_window(op, sources[0], out, (Kind.SPIKES, Kind.LEVELS, Kind.MEMBRANE))
+            _check_conv(op, sources, out, op.kernel**2 * sources[0].shape[2])
+            _require(sources[0].kind != Kind.MEMBRANE
+                     or (op.kernel, op.stride, op.pad, op.pool) == (1, 1, 0, 0),
+                     _name(op), "on membranes a convolution is point-wise")
             proved = int16_certificate(op.weight, op.bias, op.threshold, sources[0].max_level)
             _require(not np.any(op.certified & ~proved), _name(op), "a false int16 certificate")
+        case DepthwiseConv():
+            _check_window(op, sources[0], out, (Kind.SPIKES, Kind.LEVELS, Kind.MEMBRANE))
+            _check_conv(op, sources, out, op.kernel**2)
+            _require(out.shape[2] == sources[0].shape[2], _name(op), "changes the channels")
+        case Fire():
+            _check_fire(op, sources[0], out)
         case MaxPool():
             _check_window(op, sources[0], out, (Kind.SPIKES,))
+            _require(out.kind == Kind.SPIKES, _name(op), "gives spikes")
             _require(out.shape[2] == sources[0].shape[2], _name(op), "changes the channels")
         case Add():
             _require(sources[0].kind in (Kind.SPIKES, Kind.LEVELS)
@@ -97,47 +118,99 @@ def _check_op(op: Op, sources: list[Value], out: Value, program: Program) -> Non
             _check_attention(op, sources, out)
         case TokenAttention():
             _check_token_attention(op, sources, out)
+        case HadamardAttention():
+            _check_hadamard_attention(op, sources, out)
         case Classify():
             _check_classify(op, sources[0], out, program)
 
 
-def _check_window(op: EncodeConv | SpikeConv | MaxPool, source: Value, out: Value,
-                  kinds: tuple[Kind, ...]) -> None:
-    _require(source.kind in kinds and out.kind == Kind.SPIKES, _name(op), "kinds do not fit")
+def _check_window(op: Conv | MaxPool, source: Value, out: Value, kinds: tuple[Kind, ...]) -> None:
+    _require(source.kind in kinds, _name(op), f"reads {source.kind.name.lower()}")
     _require(1 <= op.kernel <= 16 and 1 <= op.stride <= 16 and 0 <= op.pad < op.kernel,
              _name(op), "kernel and stride are 1 to 16, pad is less than the kernel")
     _require(min(source.shape[:2]) + 2 * op.pad >= op.kernel, _name(op), "kernel exceeds the input")
-    if not isinstance(op, MaxPool):
+    if isinstance(op, EncodeConv | SpikeConv):
         _require(0 <= op.pool <= 16 and 1 <= op.pool_stride <= 16, _name(op),
                  "pool is 0 to 16, its stride 1 to 16")
     size = tuple(window_size(op, n) for n in source.shape[:2])
     _require(size == out.shape[:2], _name(op), f"gives {size}, its output says {out.shape[:2]}")
 
 
-def _check_conv(op: EncodeConv | SpikeConv, source: Value, out: Value, max_level: int) -> None:
-    taps, channels = op.kernel**2 * source.shape[2], out.shape[2]
+def _check_conv(op: Conv, sources: list[Value], out: Value, taps: int) -> None:
+    channels = out.shape[2]
     _require(op.weight.shape == (taps, channels) and op.weight.dtype == np.int8,
              _name(op), f"weight must be int8 {(taps, channels)}, is {op.weight.shape}")
     _require(taps <= 65535, _name(op), "more than 65535 inputs to one neuron")
-    for constant in (op.bias, op.threshold):
-        _require(constant.shape == (channels,) and constant.dtype == np.int32, _name(op),
-                 "bias and threshold must be int32, one a channel")
-        _require(np.abs(constant.astype(np.int64)).max() < SUM_LIMIT, _name(op),
-                 "bias or threshold is 2**29 or more")
+    _check_constant(op, op.bias, (channels,))
     # The bound without looking at weights, so that the C loader can check it in O(1).
-    _require(taps * 128 * max_level < SUM_LIMIT, _name(op), "the accumulator may reach 2**29")
+    _require(taps * 128 * sources[0].max_level < SUM_LIMIT, _name(op),
+             "the accumulator may reach 2**29")
+    _check_following(op, sources[1:], out)
+
+
+def _check_following(op: Conv, streams: list[Value], out: Value) -> None:
+    if out.kind != Kind.MEMBRANE:
+        _require(op.scale is None and not op.stream, _name(op), "only membranes have a scale")
+        _check_neuron(op, out)
+        return
+    _require(op.threshold is None and 1 <= op.shift <= 62, _name(op),
+             "a membrane has no threshold and a shift of 1 to 62")
+    _require(op.scale is not None and op.scale.shape == (out.shape[2],)
+             and op.scale.dtype == np.int32 and op.scale.min() >= 0, _name(op),
+             "scale must be int32, 0 or more, one a channel")
+    for stream in streams:
+        _require(stream.kind == Kind.MEMBRANE and stream.shape == out.shape, _name(op),
+                 "adds to a stream of another kind or shape")
+
+
+def _check_neuron(op: Conv | Fire, out: Value) -> None:
+    _require(out.kind in (Kind.SPIKES, Kind.LEVELS), _name(op), "gives spikes, levels or membranes")
+    shape = (out.shape[2],) if out.kind == Kind.SPIKES else (out.max_level, out.shape[2])
+    _require(op.threshold is not None, _name(op), "a neuron needs a threshold")
+    _check_constant(op, op.threshold, shape)
+
+
+def _check_constant(op: Conv | Fire, constant: np.ndarray, shape: tuple[int, ...]) -> None:
+    _require(constant.shape == shape and constant.dtype == np.int32, _name(op),
+             f"a bias or threshold must be int32 {shape}, is {constant.shape}")
+    _require(np.abs(constant.astype(np.int64)).max() < SUM_LIMIT, _name(op),
+             "a bias or threshold is 2**29 or more")
+
+
+def _check_fire(op: Fire, source: Value, out: Value) -> None:
+    _require(source.kind == Kind.MEMBRANE, _name(op), "reads membranes")
+    tokens = source.tokens if op.over_tokens else 1
+    size = (1, 1) if op.over_tokens else source.shape[:2]
+    _require(out.shape == (*size, source.shape[2]), _name(op), "shapes differ")
+    _require(tokens * source.max_level < SUM_LIMIT, _name(op), "a sum may reach 2**29")
+    _check_neuron(op, out)
 
 
 def _check_attention(op: SelfAttention, sources: list[Value], out: Value) -> None:
     query, key, value = sources
-    _require(all(v.kind == Kind.SPIKES for v in (*sources, out)), _name(op), "works on spikes only")
+    _require(query.kind in (Kind.SPIKES, Kind.LEVELS)
+             and all(v.kind == query.kind for v in (key, value, out)), _name(op),
+             "works on spikes only, or on levels only")
     _require(query.shape == key.shape and value.shape == out.shape
              and query.shape[:2] == value.shape[:2], _name(op), "shapes differ")
     _require(op.heads >= 1 and query.shape[2] % op.heads == 0 and value.shape[2] % op.heads == 0,
              _name(op), "channels are no multiple of the heads")
-    largest = query.tokens * (query.shape[2] // op.heads)
-    _require(query.tokens <= 65535 and op.shift <= 16 and largest << op.shift < SUM_LIMIT
-             and abs(op.threshold) < SUM_LIMIT, _name(op), "the accumulator may reach 2**29")
+    levels = len(op.level_thresholds)
+    _require(levels == (out.max_level if out.kind == Kind.LEVELS else 0), _name(op),
+             f"{levels} level thresholds")
+    counts = query.tokens * key.max_level * value.max_level
+    largest = counts * query.max_level * (query.shape[2] // op.heads)
+    _require(counts <= 65535 and op.shift <= 16 and largest << op.shift < SUM_LIMIT
+             and all(abs(t) < SUM_LIMIT for t in (op.threshold, *op.level_thresholds)),
+             _name(op), "the accumulator may reach 2**29")
+
+
+def _check_hadamard_attention(op: HadamardAttention, sources: list[Value], out: Value) -> None:
+    _require(all(v.kind == Kind.SPIKES and v.shape == out.shape for v in (*sources, out)),
+             _name(op), "works on spikes of one shape")
+    # At most 65535 tokens << 12 stays below 2**29.
+    _require(op.shift <= 12 and out.tokens <= 65535 and abs(op.threshold) < SUM_LIMIT, _name(op),
+             "the accumulator may reach 2**29")
 
 
 def _check_token_attention(op: TokenAttention, sources: list[Value], out: Value) -> None:

@@ -1,6 +1,10 @@
 """Plain text tables for a terminal: aligned columns, no decoration to strip."""
 
+import re
 from collections.abc import Sequence
+
+_PREFIXES = {-4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
+_NUMBER = re.compile(r"-?[\d,]+(\.\d+)?[pnumkMGT]?")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -24,6 +28,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(map(line, [list(header), ["-" * width for width in widths], *cells]))
 
 
+def si(value: float) -> str:
+    """Three digits and an SI prefix, u for micro; whole numbers below a thousand as they are.
+
+    >>> [si(n) for n in (0, 480, 999.6, 65088, 1.04e9, 4.2e-8, 12)]
+    ['0', '480', '1.00k', '65.1k', '1.04G', '42.0n', '12']
+    """
+    if value == 0 or abs(value) < 1000 and value == int(value):
+        return str(int(value))
+    mantissa, exponent = (float(part) for part in f"{value:.2e}".split("e"))
+    power = min(max(int(exponent // 3), min(_PREFIXES)), max(_PREFIXES))
+    shift = int(exponent) - 3 * power
+    return f"{mantissa * 10**shift:.{max(2 - shift, 0)}f}{_PREFIXES[power]}"
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"
@@ -31,4 +49,4 @@ def _cell(value: object) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdigit()
+    return _NUMBER.fullmatch(text) is not None

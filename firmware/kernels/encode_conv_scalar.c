@@ -1,8 +1,4 @@
-#include "esv_kernels.h"
-
-#include "lif.h"
-
-#define TILE 32
+#include "after.h"
 
 /* current[i] += pixel * row[i] for one tap's input channels; row stride is out_channels. */
 static void add_tap(int32_t *current, uint32_t n, const uint8_t *pixel, uint32_t channels,
@@ -34,30 +30,17 @@ static void pixel_current(const esv_window *w, const esv_conv *conv, const uint8
     }
 }
 
-/* The same current at every step. */
-static void fire(const int32_t *current, const int32_t *threshold, uint32_t n, uint8_t steps,
-                 uint8_t *codes)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t membrane = 0;
-        uint32_t code = 0;
-        for (uint32_t t = 0; t < steps; t++) {
-            code |= (uint32_t)esv_lif32(&membrane, current[i], threshold[i]) << t;
-        }
-        codes[i] = (uint8_t)code;
-    }
-}
-
 /* The largest currents over the positions that an output token pools; one without pooling. */
-static void pooled_current(const esv_window *w, const esv_conv *conv, const uint8_t *pixels,
-                           uint32_t token, uint32_t first, uint32_t n, int32_t *largest)
+static ESV_APART void pooled_current(const esv_window *w, const esv_conv *conv,
+                                     const uint8_t *pixels, uint32_t token, uint32_t first,
+                                     uint32_t n, int32_t *largest)
 {
     int32_t height = (w->height + 2 * w->pad - w->kernel) / w->stride + 1;
     int32_t width = (w->width + 2 * w->pad - w->kernel) / w->stride + 1;
     int32_t side = w->pool ? w->pool : 1, step = w->pool ? w->pool_stride : 1;
     int32_t top = (int32_t)(token / w->out_width) * step - w->pool / 2;
     int32_t left = (int32_t)(token % w->out_width) * step - w->pool / 2;
-    int32_t current[TILE];
+    int32_t current[ESV_TILE];
     for (uint32_t i = 0; i < n; i++) {
         largest[i] = INT32_MIN;
     }
@@ -72,17 +55,17 @@ static void pooled_current(const esv_window *w, const esv_conv *conv, const uint
     }
 }
 
-void esv_encode_conv(const esv_window *w, const esv_conv *conv, const uint8_t *pixels,
-                     uint8_t *codes)
+void esv_encode_conv(const esv_window *w, const esv_conv *conv, const uint8_t *pixels)
 {
-    int32_t current[TILE];
+    int32_t current[ESV_TILE], state[ESV_TILE];
     for (uint32_t token = 0; token < (uint32_t)w->out_height * w->out_width; token++) {
-        for (uint32_t first = 0; first < w->out_channels; first += TILE) {
+        for (uint32_t first = 0; first < w->out_channels; first += ESV_TILE) {
             uint32_t left = w->out_channels - first;
-            uint32_t n = left < TILE ? left : TILE;
+            uint32_t n = left < ESV_TILE ? left : ESV_TILE;
             pooled_current(w, conv, pixels, token, first, n, current);
-            fire(current, conv->threshold + first, n, w->time_steps, codes + first);
+            for (uint32_t t = 0; t < w->time_steps; t++) {
+                esv_after_currents(&conv->after, t, token, first, n, current, state);
+            }
         }
-        codes += w->out_channels;
     }
 }

@@ -2,8 +2,9 @@
  * computes, and every kernel here gives exactly those integers.
  *
  * Notation: T time steps (1..8), H x W tokens or pixels, C channels; tensors are channels-last.
- * codes:  (H, W, C) uint8, bit t of a byte is the spike of step t.
- * levels: (T, H, W, C) uint8.
+ * codes:     (H, W, C) uint8, bit t of a byte is the spike of step t.
+ * levels:    (T, H, W, C) uint8.
+ * membranes: (T, H, W, C) int16.
  * Sizes are trusted here: esv_open has checked them. Nothing allocates; scratch is the caller's.
  */
 #ifndef ESV_KERNELS_H
@@ -14,6 +15,23 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* What the numbers of a tensor mean; the .esv file stores these values. */
+enum esv_kind { ESV_PIXELS, ESV_SPIKES, ESV_LEVELS, ESV_LOGITS, ESV_MEMBRANE };
+
+/* What becomes of the currents of an operator, and where it goes. */
+typedef struct {
+    uint8_t kind;  /* ESV_SPIKES: LIF. ESV_LEVELS: thresholds are counted. ESV_MEMBRANE: scaled */
+    uint8_t shift; /* membranes: (current * scale + 2^(shift - 1)) >> shift, 1 to 62 */
+    uint8_t time_steps;
+    uint16_t max_level;       /* D of levels, the largest magnitude of membranes */
+    uint16_t channels;        /* of the output */
+    uint32_t tokens;          /* of the output */
+    const int32_t *threshold; /* spikes (channels), levels (D, channels) */
+    const int32_t *scale;     /* membranes: (channels) */
+    const int16_t *stream;    /* membranes (T, tokens, channels) to add to, may be `out`; or NULL */
+    void *out;                /* codes, levels or membranes of (tokens, channels) */
+} esv_after;
 
 /* Geometry of a window operator. */
 typedef struct {
@@ -26,28 +44,39 @@ typedef struct {
     uint8_t pool, pool_stride;
 } esv_window;
 
-/* Constants of a convolution followed by LIF; K = kernel * kernel * channels. */
+/* A convolution: its constants and what becomes of its currents; K = kernel * kernel * channels. */
 typedef struct {
     const int8_t *weight;     /* (K, out_channels), tap-major, then input channel */
     const int32_t *bias;      /* (out_channels) */
-    const int32_t *threshold; /* (out_channels) */
     const uint8_t *certified; /* (ceil(out_channels / 8)) bit c % 8 of byte c / 8: fits int16 */
     const uint8_t *pad_pixel; /* (channels) what a tap outside the image reads; pixels only */
+    esv_after after;          /* (H', W', out_channels) */
 } esv_conv;
 
-/* pixels (H, W, C) -> codes (H', W', C'): the current is computed once, the neuron runs T steps. */
-void esv_encode_conv(const esv_window *window, const esv_conv *conv, const uint8_t *pixels,
-                     uint8_t *codes);
+/* pixels (H, W, C): the current is computed once for all T steps. */
+void esv_encode_conv(const esv_window *window, const esv_conv *conv, const uint8_t *pixels);
 
-/* codes (H, W, C) -> codes (H', W', C'). scratch: esv_spike_conv_scratch bytes, 4-byte aligned. */
+/* codes (H, W, C). scratch: esv_spike_conv_scratch bytes, 4-byte aligned. */
 void esv_spike_conv(const esv_window *window, const esv_conv *conv, const uint8_t *codes,
-                    uint8_t *out, void *scratch);
+                    void *scratch);
 uint32_t esv_spike_conv_scratch(const esv_window *window);
 
-/* levels (T, H, W, C) -> codes (H', W', C'). scratch: esv_level_conv_scratch bytes. */
+/* levels (T, H, W, C). scratch: esv_level_conv_scratch bytes, 4-byte aligned. */
 void esv_level_conv(const esv_window *window, const esv_conv *conv, const uint8_t *levels,
-                    uint8_t *out, void *scratch);
+                    void *scratch);
 uint32_t esv_level_conv_scratch(const esv_window *window);
+
+/* membranes (T, H, W, C), kernel 1, stride 1: a linear layer at every token. */
+void esv_membrane_conv(const esv_window *window, const esv_conv *conv, const int16_t *membranes);
+
+/* Codes, levels or membranes of (H, W, C) as `kind` says, every channel with its own window:
+ * weight (kernel * kernel, C). A tap outside reads 0. */
+void esv_depthwise_conv(const esv_window *window, const esv_conv *conv, enum esv_kind kind,
+                        const void *input);
+
+/* membranes (T, tokens, after->channels) are the currents of neurons; with over_tokens their sum
+ * over all tokens is, and the output has one token. */
+void esv_fire(const esv_after *after, uint32_t tokens, int over_tokens, const int16_t *membranes);
 
 /* codes (H, W, C) -> codes (H', W', C): OR over the window. */
 void esv_max_pool(const esv_window *window, const uint8_t *codes, uint8_t *out);
@@ -59,16 +88,19 @@ void esv_add_to_levels(uint32_t count, uint8_t time_steps, const uint8_t *levels
 void esv_add_codes(uint32_t count, uint8_t time_steps, const uint8_t *codes,
                    const uint8_t *branch, uint8_t *out);
 
-/* Spiking self-attention over `tokens` tokens: per head and step ((q k^T) v) << shift, then LIF. */
+/* Spiking self-attention over `tokens` tokens: per head and step ((q k^T) v) << shift, then LIF, or
+ * for levels the number of thresholds reached. */
 typedef struct {
     uint16_t tokens, heads;
     uint16_t query_dim, value_dim; /* per head */
     uint8_t time_steps, shift;
-    int32_t threshold;
+    uint8_t levels;                 /* D of the output's levels; 0: everything is spikes */
+    int32_t threshold;              /* of spikes */
+    const int32_t *level_threshold; /* of levels: (D) */
 } esv_attention;
 
-/* query, key: codes (N, heads * query_dim); value, out: codes (N, heads * value_dim).
- * scratch: esv_self_attention_scratch bytes, 2-byte aligned. */
+/* query, key: (N, heads * query_dim); value, out: (N, heads * value_dim); all codes, or all levels
+ * with T in front. scratch: esv_self_attention_scratch bytes, 2-byte aligned. */
 void esv_self_attention(const esv_attention *attention, const uint8_t *query, const uint8_t *key,
                         const uint8_t *value, uint8_t *out, void *scratch);
 uint32_t esv_self_attention_scratch(const esv_attention *attention);
@@ -77,6 +109,17 @@ uint32_t esv_self_attention_scratch(const esv_attention *attention);
  * query spikes, << shift, fires. query, key, out: codes (N, heads * query_dim); value_dim unused. */
 void esv_token_attention(const esv_attention *attention, const uint8_t *query, const uint8_t *key,
                          uint8_t *out);
+
+/* Spike-driven attention: a channel's query codes pass where the neuron of the number of tokens at
+ * which key and value fire, << shift, fires. query, key, value, out: codes (tokens, channels). */
+typedef struct {
+    uint32_t tokens, channels;
+    uint8_t time_steps, shift;
+    int32_t threshold;
+} esv_hadamard;
+
+void esv_hadamard_attention(const esv_hadamard *attention, const uint8_t *query,
+                            const uint8_t *key, const uint8_t *value, uint8_t *out);
 
 /* Sum levels or codes over steps and tokens: sums (C) int32. */
 void esv_sum_levels(uint32_t tokens, uint32_t channels, uint8_t time_steps, const uint8_t *levels,

@@ -1,24 +1,36 @@
 /* Spiking self-attention in linear order: K^T V of each step first, then Q times it. There is no
  * softmax, so (q k^T) v and q (k^T v) are the same integers; this order costs N d d instead of
- * N N d, and its counts never exceed N. */
-#include "esv_kernels.h"
-
+ * N N d, and its counts never exceed N, or N times the largest product for levels.
+ *
+ * Spikes and levels go through the same loops, compiled once for each: only how an input is read
+ * and the neuron differ. */
 #include <string.h>
 
+#include "after.h"
 #include "lif.h"
 
-#define TILE 32
-
-/* One head's tensors: pointers to token 0, a token is `stride` bytes further. */
+/* One head's tensors: pointers to token 0, a token is `stride` bytes further, and in levels a step
+ * is `tokens` times as much. */
 typedef struct {
     const uint8_t *query, *key, *value;
     uint8_t *out;
     uint32_t query_stride, value_stride;
 } head_view;
 
-/* counts (T, query_dim, value_dim): tokens where key a and value b fired together at step t. */
-static void key_value(const esv_attention *a, const head_view *head, uint16_t *counts)
+/* The number that entry i of a token's codes or levels stands for at step t. */
+static ESV_INLINE uint32_t amount(const uint8_t *token, uint32_t i, uint32_t t, uint32_t plane,
+                                  int levels)
 {
+    return levels ? token[t * plane + i] : (uint32_t)(token[i] >> t & 1);
+}
+
+/* counts (T, query_dim, value_dim): how often, or how much, key a and value b fired together at
+ * step t. */
+static ESV_INLINE void key_value(const esv_attention *a, const head_view *head, int levels,
+                                 uint16_t *counts)
+{
+    uint32_t key_plane = a->tokens * head->query_stride;
+    uint32_t value_plane = a->tokens * head->value_stride;
     memset(counts, 0, esv_self_attention_scratch(a));
     for (uint32_t n = 0; n < a->tokens; n++) {
         const uint8_t *key = head->key + n * head->query_stride;
@@ -26,9 +38,11 @@ static void key_value(const esv_attention *a, const head_view *head, uint16_t *c
         for (uint32_t t = 0; t < a->time_steps; t++) {
             uint16_t *row = counts + t * a->query_dim * a->value_dim;
             for (uint32_t i = 0; i < a->query_dim; i++, row += a->value_dim) {
-                if (key[i] >> t & 1) {
+                uint32_t times = amount(key, i, t, key_plane, levels);
+                if (times) {
                     for (uint32_t j = 0; j < a->value_dim; j++) {
-                        row[j] = (uint16_t)(row[j] + (value[j] >> t & 1));
+                        uint32_t more = amount(value, j, t, value_plane, levels);
+                        row[j] = (uint16_t)(row[j] + (levels ? times * more : more));
                     }
                 }
             }
@@ -36,29 +50,75 @@ static void key_value(const esv_attention *a, const head_view *head, uint16_t *c
     }
 }
 
-/* Output channels first .. first + n of one token. */
-static void attend(const esv_attention *a, const uint8_t *query, const uint16_t *counts,
-                   uint32_t first, uint32_t n, uint8_t *out)
+/* out (n) = the number of thresholds that each current reaches. */
+static void count_thresholds(const esv_attention *a, const uint32_t *current, uint32_t n,
+                             uint8_t *out)
 {
-    int32_t membrane[TILE] = {0};
     for (uint32_t j = 0; j < n; j++) {
+        uint32_t level = 0;
+        for (uint32_t d = 0; d < a->levels; d++) {
+            level += (int32_t)current[j] >= a->level_threshold[d];
+        }
+        out[j] = (uint8_t)level;
+    }
+}
+
+/* Output channels first .. first + n of one token. Added unsigned: the sums of levels that a damaged
+ * program feeds may wrap, but never overflow. */
+static ESV_INLINE void attend(const esv_attention *a, const head_view *head, uint32_t token,
+                              uint32_t first, uint32_t n, int levels, const uint16_t *counts)
+{
+    const uint8_t *query = head->query + token * head->query_stride;
+    uint8_t *out = head->out + token * head->value_stride + first;
+    int32_t membrane[ESV_TILE] = {0};
+    for (uint32_t j = 0; j < n && !levels; j++) {
         out[j] = 0;
     }
     for (uint32_t t = 0; t < a->time_steps; t++) {
-        int32_t acc[TILE] = {0};
+        uint32_t acc[ESV_TILE] = {0};
         const uint16_t *row = counts + t * a->query_dim * a->value_dim + first;
         for (uint32_t i = 0; i < a->query_dim; i++, row += a->value_dim) {
-            if (query[i] >> t & 1) {
+            uint32_t times = amount(query, i, t, a->tokens * head->query_stride, levels);
+            if (times) {
                 for (uint32_t j = 0; j < n; j++) {
-                    acc[j] += row[j];
+                    acc[j] += levels ? times * row[j] : row[j];
                 }
             }
         }
         for (uint32_t j = 0; j < n; j++) {
-            uint32_t fired = esv_lif32(&membrane[j], acc[j] << a->shift, a->threshold);
+            acc[j] <<= a->shift;
+        }
+        if (levels) {
+            count_thresholds(a, acc, n, out + t * a->tokens * head->value_stride);
+            continue;
+        }
+        for (uint32_t j = 0; j < n; j++) {
+            uint32_t fired = esv_lif32(&membrane[j], (int32_t)acc[j], a->threshold);
             out[j] = (uint8_t)(out[j] | fired << t);
         }
     }
+}
+
+static ESV_INLINE void run_head(const esv_attention *a, const head_view *head, int levels,
+                                uint16_t *counts)
+{
+    key_value(a, head, levels, counts);
+    for (uint32_t token = 0; token < a->tokens; token++) {
+        for (uint32_t first = 0; first < a->value_dim; first += ESV_TILE) {
+            uint32_t left = a->value_dim - first;
+            attend(a, head, token, first, left < ESV_TILE ? left : ESV_TILE, levels, counts);
+        }
+    }
+}
+
+static ESV_APART void run_spikes(const esv_attention *a, const head_view *head, uint16_t *counts)
+{
+    run_head(a, head, 0, counts);
+}
+
+static ESV_APART void run_levels(const esv_attention *a, const head_view *head, uint16_t *counts)
+{
+    run_head(a, head, 1, counts);
 }
 
 uint32_t esv_self_attention_scratch(const esv_attention *a)
@@ -75,13 +135,6 @@ void esv_self_attention(const esv_attention *a, const uint8_t *query, const uint
             out + h * a->value_dim, (uint32_t)a->heads * a->query_dim,
             (uint32_t)a->heads * a->value_dim,
         };
-        key_value(a, &head, scratch);
-        for (uint32_t n = 0; n < a->tokens; n++) {
-            for (uint32_t first = 0; first < a->value_dim; first += TILE) {
-                uint32_t left = a->value_dim - first;
-                attend(a, head.query + n * head.query_stride, scratch, first,
-                       left < TILE ? left : TILE, head.out + n * head.value_stride + first);
-            }
-        }
+        (a->levels ? run_levels : run_spikes)(a, &head, scratch);
     }
 }

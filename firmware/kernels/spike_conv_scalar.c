@@ -3,21 +3,15 @@
  * For each output token the inputs that fired at step t are listed once, as row numbers of the
  * weight matrix; every tile of output channels then adds those rows and runs its neurons. Channels
  * with a certificate accumulate in int16 (modulo 2^16, exact because the final sum fits), others in
- * int32.
+ * int32. `convolve` is the way from spikes to spikes that most networks spend their time in; whatever
+ * pools, or goes on to levels or membranes, takes the currents out first.
  */
-#include "esv_kernels.h"
-
 #include <stddef.h>
 
+#include "after.h"
 #include "lif.h"
 
-#define TILE 32
 #define MAX_STEPS 8
-/* Inlined whatever the compiler thinks: these loops are the whole cost, and a constant width only
- * helps where it is known. Kept apart: in one function the two ways to convolve would fight for
- * registers, which cost a Cortex-M4 a third more instructions. */
-#define ESV_INLINE inline __attribute__((always_inline))
-#define ESV_APART __attribute__((noinline))
 
 /* The inputs that fired at one step. */
 typedef struct {
@@ -131,14 +125,14 @@ static int all_certified(const uint8_t *certified, uint32_t first, uint32_t n)
 static uint32_t run_tile(const esv_window *w, const esv_conv *conv, const event_list *events,
                          uint32_t first, uint32_t left, uint8_t *out)
 {
-    uint32_t n = left >= TILE ? TILE : left >= 16 ? 16 : left >= 8 ? 8 : left;
+    uint32_t n = left >= ESV_TILE ? ESV_TILE : left >= 16 ? 16 : left >= 8 ? 8 : left;
     if (!all_certified(conv->certified, first, n)) {
         tile32(w, conv, events, first, n, out);
         return n;
     }
     switch (n) {
-    case TILE:
-        tile16(w, conv, events, first, TILE, out);
+    case ESV_TILE:
+        tile16(w, conv, events, first, ESV_TILE, out);
         break;
     case 16:
         tile16(w, conv, events, first, 16, out);
@@ -152,38 +146,47 @@ static uint32_t run_tile(const esv_window *w, const esv_conv *conv, const event_
     return n;
 }
 
+static ESV_APART void sum_events(const esv_conv *conv, uint32_t stride, const event_list *events,
+                                 uint32_t first, uint32_t n, int certified, int32_t *current)
+{
+    if (!certified) {
+        sum_rows32(conv, stride, events, first, n, current);
+    } else if (n == ESV_TILE) {
+        sum_rows16(conv, stride, events, first, ESV_TILE, current);
+    } else {
+        sum_rows16(conv, stride, events, first, n, current);
+    }
+}
+
 /* largest (T, out_channels) = max(largest, the currents of the position that was gathered). */
 static void raise_currents(const esv_window *w, const esv_conv *conv, const event_list *events,
                            int32_t *largest)
 {
-    uint32_t acc[TILE];
-    for (uint32_t t = 0; t < w->time_steps; t++, largest += w->out_channels) {
-        for (uint32_t first = 0; first < w->out_channels; first += TILE) {
-            uint32_t left = w->out_channels - first, n = left < TILE ? left : TILE;
+    int32_t current[ESV_TILE];
+    for (uint32_t first = 0; first < w->out_channels; first += ESV_TILE) {
+        uint32_t left = w->out_channels - first, n = left < ESV_TILE ? left : ESV_TILE;
+        int certified = all_certified(conv->certified, first, n);
+        for (uint32_t t = 0; t < w->time_steps; t++) {
+            int32_t *most = largest + t * w->out_channels + first;
+            sum_events(conv, w->out_channels, &events[t], first, n, certified, current);
             for (uint32_t i = 0; i < n; i++) {
-                acc[i] = (uint32_t)conv->bias[first + i];
-            }
-            add_rows32(acc, n, conv->weight + first, w->out_channels, &events[t]);
-            for (uint32_t i = 0; i < n; i++) {
-                int32_t current = (int32_t)acc[i];
-                largest[first + i] = current > largest[first + i] ? current : largest[first + i];
+                most[i] = current[i] > most[i] ? current[i] : most[i];
             }
         }
     }
 }
 
-/* Run the neurons of one output token on its pooled currents. */
-static void fire_pooled(const esv_window *w, const esv_conv *conv, const int32_t *largest,
-                        uint8_t *out)
+/* Take the pooled currents of one output token on. */
+static void after_pooling(const esv_window *w, const esv_conv *conv, uint32_t token,
+                          const int32_t *largest)
 {
-    for (uint32_t c = 0; c < w->out_channels; c++) {
-        int32_t membrane = 0;
-        uint32_t code = 0;
+    int32_t state[ESV_TILE];
+    for (uint32_t first = 0; first < w->out_channels; first += ESV_TILE) {
+        uint32_t left = w->out_channels - first, n = left < ESV_TILE ? left : ESV_TILE;
         for (uint32_t t = 0; t < w->time_steps; t++) {
-            int32_t current = largest[t * w->out_channels + c];
-            code |= (uint32_t)esv_lif32(&membrane, current, conv->threshold[c]) << t;
+            esv_after_currents(&conv->after, t, token, first, n,
+                               largest + t * w->out_channels + first, state);
         }
-        out[c] = (uint8_t)code;
     }
 }
 
@@ -192,10 +195,10 @@ static int32_t positions(uint32_t size, const esv_window *w)
     return (int32_t)((size + 2u * w->pad - w->kernel) / w->stride + 1);
 }
 
-/* As convolve, but each output token takes the largest currents of a window of positions. Windows
+/* As convolve_to_any, but each output token takes the largest currents of a window of positions. Windows
  * overlap, and positions in two of them are computed twice: no row of currents has to be kept. */
-static ESV_APART void convolve_pooled(const esv_window *w, const esv_conv *conv, const uint8_t *input,
-                            uint8_t *out, event_list *events, int32_t *largest)
+static ESV_APART void convolve_pooled(const esv_window *w, const esv_conv *conv,
+                                      const uint8_t *input, event_list *events, int32_t *largest)
 {
     int32_t height = positions(w->height, w), width = positions(w->width, w);
     for (uint32_t token = 0; token < (uint32_t)w->out_height * w->out_width; token++) {
@@ -210,13 +213,31 @@ static ESV_APART void convolve_pooled(const esv_window *w, const esv_conv *conv,
                 raise_currents(w, conv, events, largest);
             }
         }
-        fire_pooled(w, conv, largest, out);
-        out += w->out_channels;
+        after_pooling(w, conv, token, largest);
     }
 }
 
-static ESV_APART void convolve(const esv_window *w, const esv_conv *conv, const uint8_t *input, uint8_t *out,
-                     event_list *events)
+/* The currents of a tile, step by step, on to levels or membranes. */
+static ESV_APART void convolve_to_any(const esv_window *w, const esv_conv *conv,
+                                      const uint8_t *input, event_list *events)
+{
+    int32_t current[ESV_TILE], state[ESV_TILE];
+    for (uint32_t token = 0; token < (uint32_t)w->out_height * w->out_width; token++) {
+        gather(w, input, (int32_t)(token / w->out_width * w->stride) - w->pad,
+               (int32_t)(token % w->out_width * w->stride) - w->pad, events);
+        for (uint32_t first = 0; first < w->out_channels; first += ESV_TILE) {
+            uint32_t left = w->out_channels - first, n = left < ESV_TILE ? left : ESV_TILE;
+            int certified = all_certified(conv->certified, first, n);
+            for (uint32_t t = 0; t < w->time_steps; t++) {
+                sum_events(conv, w->out_channels, &events[t], first, n, certified, current);
+                esv_after_currents(&conv->after, t, token, first, n, current, state);
+            }
+        }
+    }
+}
+
+static ESV_APART void convolve(const esv_window *w, const esv_conv *conv, const uint8_t *input,
+                               uint8_t *out, event_list *events)
 {
     for (uint32_t y = 0; y < w->out_height; y++) {
         for (uint32_t x = 0; x < w->out_width; x++) {
@@ -231,8 +252,8 @@ static ESV_APART void convolve(const esv_window *w, const esv_conv *conv, const 
 }
 
 /* Lay the lists out in scratch behind the pooled currents, then run. */
-static void run(const esv_window *w, const esv_conv *conv, const uint8_t *input, uint8_t *out,
-                void *scratch, int with_levels)
+static void run(const esv_window *w, const esv_conv *conv, const uint8_t *input, void *scratch,
+                int with_levels)
 {
     event_list events[MAX_STEPS] = {{0}};
     uint16_t *row = (uint16_t *)(void *)((uint8_t *)scratch + largest_bytes(w));
@@ -242,20 +263,21 @@ static void run(const esv_window *w, const esv_conv *conv, const uint8_t *input,
         events[t].level = with_levels ? level + t * rows(w) : NULL;
     }
     if (w->pool) {
-        convolve_pooled(w, conv, input, out, events, scratch);
+        convolve_pooled(w, conv, input, events, scratch);
+    } else if (conv->after.kind == ESV_SPIKES) {
+        convolve(w, conv, input, conv->after.out, events);
     } else {
-        convolve(w, conv, input, out, events);
+        convolve_to_any(w, conv, input, events);
     }
 }
 
-void esv_spike_conv(const esv_window *w, const esv_conv *conv, const uint8_t *codes, uint8_t *out,
-                    void *scratch)
+void esv_spike_conv(const esv_window *w, const esv_conv *conv, const uint8_t *codes, void *scratch)
 {
-    run(w, conv, codes, out, scratch, 0);
+    run(w, conv, codes, scratch, 0);
 }
 
-void esv_level_conv(const esv_window *w, const esv_conv *conv, const uint8_t *levels, uint8_t *out,
+void esv_level_conv(const esv_window *w, const esv_conv *conv, const uint8_t *levels,
                     void *scratch)
 {
-    run(w, conv, levels, out, scratch, 1);
+    run(w, conv, levels, scratch, 1);
 }

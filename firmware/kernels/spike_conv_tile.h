@@ -9,7 +9,7 @@
 /* acc (n) += the listed weight rows, each times its level. Four rows of plain spikes at a time, so
  * that an accumulator is loaded and stored once for four additions. */
 static ESV_INLINE void NAME(add_rows)(ACC *acc, uint32_t n, const int8_t *weight, uint32_t stride,
-                                  const event_list *events)
+                                      const event_list *events)
 {
     const uint16_t *row = events->row;
     uint32_t e = 0;
@@ -42,8 +42,8 @@ static ESV_INLINE void NAME(add_rows)(ACC *acc, uint32_t n, const int8_t *weight
 static inline void NAME(tile)(const esv_window *w, const esv_conv *conv, const event_list *events,
                               uint32_t first, uint32_t n, uint8_t *out)
 {
-    ACC acc[TILE];
-    MEMBRANE membrane[TILE] = {0};
+    ACC acc[ESV_TILE];
+    MEMBRANE membrane[ESV_TILE] = {0};
     for (uint32_t i = 0; i < n; i++) {
         out[i] = 0;
     }
@@ -53,8 +53,23 @@ static inline void NAME(tile)(const esv_window *w, const esv_conv *conv, const e
         }
         NAME(add_rows)(acc, n, conv->weight + first, w->out_channels, &events[t]);
         for (uint32_t i = 0; i < n; i++) {
-            uint32_t fired = LIF(&membrane[i], (MEMBRANE)acc[i], conv->threshold[first + i]);
+            uint32_t fired = LIF(&membrane[i], (MEMBRANE)acc[i], conv->after.threshold[first + i]);
             out[i] = (uint8_t)(out[i] | fired << t);
         }
+    }
+}
+
+/* current (n) of channels first .. first + n at the step of `events`. */
+static ESV_INLINE void NAME(sum_rows)(const esv_conv *conv, uint32_t stride,
+                                      const event_list *events, uint32_t first, uint32_t n,
+                                      int32_t *current)
+{
+    ACC acc[ESV_TILE];
+    for (uint32_t i = 0; i < n; i++) {
+        acc[i] = (ACC)conv->bias[first + i];
+    }
+    NAME(add_rows)(acc, n, conv->weight + first, stride, events);
+    for (uint32_t i = 0; i < n; i++) {
+        current[i] = (MEMBRANE)acc[i];
     }
 }

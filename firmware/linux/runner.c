@@ -2,7 +2,7 @@
  *
  *     edgesvit-runner PROGRAM.esv IMAGES.bin
  *
- * IMAGES.bin holds raw uint8 images (n, H, W, C). Lines on stdout, all `word key=value ...`:
+ * IMAGES.bin holds raw uint8 images (n, H, W, C), or event counts (n, T, H, W, C). Lines on stdout, all `word key=value ...`:
  *
  *     program crc=... steps=T input=BYTES classes=N arena=BYTES
  *     check pass

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "esv_kernels.h" /* enum esv_kind */
+
 #define ESV_HEADER_BYTES 64u
 #define ESV_VALUE_BYTES 16u
 #define ESV_OP_BYTES 48u
@@ -13,8 +15,6 @@
 #define ESV_ALIGN 16u
 #define ESV_SUM_LIMIT (1 << 29) /* accumulators, biases and thresholds stay below */
 
-enum esv_kind { ESV_PIXELS, ESV_SPIKES, ESV_LEVELS, ESV_LOGITS };
-
 enum esv_code {
     ESV_ENCODE_CONV,
     ESV_SPIKE_CONV,
@@ -22,7 +22,10 @@ enum esv_code {
     ESV_ADD,
     ESV_SELF_ATTENTION,
     ESV_CLASSIFY,
-    ESV_TOKEN_ATTENTION
+    ESV_TOKEN_ATTENTION,
+    ESV_DEPTHWISE_CONV,
+    ESV_FIRE, /* `kernel` is 1 for neurons on the sum over all tokens */
+    ESV_HADAMARD_ATTENTION
 };
 
 typedef struct {

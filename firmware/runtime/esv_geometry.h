@@ -18,13 +18,15 @@ static inline esv_window esv_window_of(const esv_op *op, const esv_value *in, co
 }
 
 static inline esv_attention esv_attention_of(const esv_op *op, const esv_value *query,
-                                             const esv_value *value, uint8_t time_steps)
+                                             const esv_value *value, const esv_value *out,
+                                             uint8_t time_steps)
 {
     esv_attention a = {
         .tokens = (uint16_t)(query->height * query->width), .heads = op->heads,
         .query_dim = (uint16_t)(query->channels / op->heads),
         .value_dim = (uint16_t)(value->channels / op->heads), .time_steps = time_steps,
         .shift = (uint8_t)op->shift, .threshold = op->threshold,
+        .levels = out->kind == ESV_LEVELS ? (uint8_t)out->max_level : 0,
     };
     return a;
 }

@@ -37,14 +37,55 @@ static const int32_t *words(const uint8_t *file, uint32_t at)
     return (const int32_t *)(const void *)(file + at);
 }
 
-static esv_conv constants(const uint8_t *file, const esv_op *op)
+static esv_after after(const uint8_t *file, const esv_op *op, const esv_value *out, uint8_t steps,
+                       void *target, const void *stream)
 {
+    esv_after a = {
+        .kind = out->kind, .shift = (uint8_t)op->shift, .time_steps = steps,
+        .max_level = out->max_level, .channels = out->channels,
+        .tokens = (uint32_t)out->height * out->width, .threshold = words(file, op->threshold_at),
+        .scale = words(file, op->threshold_at), .stream = stream, .out = target,
+    };
+    return a;
+}
+
+static void convolve(const uint8_t *file, const esv_op *op, const esv_value *in,
+                     const esv_value *out, uint8_t steps, uint8_t *const source[3],
+                     uint8_t *target, void *scratch)
+{
+    esv_window w = esv_window_of(op, in, out, steps);
     esv_conv conv = {
         .weight = (const int8_t *)file + op->weight_at, .bias = words(file, op->bias_at),
-        .threshold = words(file, op->threshold_at), .certified = file + op->extra_at,
-        .pad_pixel = file + op->extra_at,
+        .certified = file + op->extra_at, .pad_pixel = file + op->extra_at,
+        .after = after(file, op, out, steps, target,
+                       op->source[1] == ESV_NONE ? NULL : source[1]),
     };
-    return conv;
+    const void *input = source[0];
+    if (op->code == ESV_ENCODE_CONV) {
+        esv_encode_conv(&w, &conv, input);
+    } else if (op->code == ESV_DEPTHWISE_CONV) {
+        esv_depthwise_conv(&w, &conv, (enum esv_kind)in->kind, input);
+    } else if (in->kind == ESV_SPIKES) {
+        esv_spike_conv(&w, &conv, input, scratch);
+    } else if (in->kind == ESV_LEVELS) {
+        esv_level_conv(&w, &conv, input, scratch);
+    } else {
+        esv_membrane_conv(&w, &conv, input);
+    }
+}
+
+static void pool(const esv_op *op, const esv_value *in, const esv_value *out, uint8_t steps,
+                 const uint8_t *source, uint8_t *target)
+{
+    esv_window w = esv_window_of(op, in, out, steps);
+    esv_max_pool(&w, source, target);
+}
+
+static void fire(const uint8_t *file, const esv_op *op, const esv_value *in, const esv_value *out,
+                 uint8_t steps, const void *source, uint8_t *target)
+{
+    esv_after neurons = after(file, op, out, steps, target, NULL);
+    esv_fire(&neurons, (uint32_t)in->height * in->width, op->kernel, source);
 }
 
 static void classify(const uint8_t *file, const esv_op *op, const esv_value *in,
@@ -72,18 +113,30 @@ static void add(const esv_value *in, uint8_t steps, const uint8_t *source, const
     }
 }
 
-static void attend(const esv_op *op, const esv_value *query, const esv_value *value,
-                   uint8_t steps, uint8_t *const source[3], uint8_t *target, void *scratch)
+static void attend(const uint8_t *file, const esv_op *op, const esv_value in[3],
+                   const esv_value *out, uint8_t steps, uint8_t *const source[3], uint8_t *target,
+                   void *scratch)
 {
-    esv_attention a = esv_attention_of(op, query, value, steps);
+    esv_attention a = esv_attention_of(op, &in[0], &in[2], out, steps);
+    a.level_threshold = words(file, op->threshold_at);
     esv_self_attention(&a, source[0], source[1], source[2], target, scratch);
 }
 
-static void attend_tokens(const esv_op *op, const esv_value *query, uint8_t steps,
-                          uint8_t *const source[3], uint8_t *target)
+static void attend_tokens(const esv_op *op, const esv_value *query, const esv_value *out,
+                          uint8_t steps, uint8_t *const source[3], uint8_t *target)
 {
-    esv_attention a = esv_attention_of(op, query, query, steps);
+    esv_attention a = esv_attention_of(op, query, query, out, steps);
     esv_token_attention(&a, source[0], source[1], target);
+}
+
+static void attend_hadamard(const esv_op *op, const esv_value *query, uint8_t steps,
+                            uint8_t *const source[3], uint8_t *target)
+{
+    esv_hadamard a = {
+        .tokens = (uint32_t)query->height * query->width, .channels = query->channels,
+        .time_steps = steps, .shift = (uint8_t)op->shift, .threshold = op->threshold,
+    };
+    esv_hadamard_attention(&a, source[0], source[1], source[2], target);
 }
 
 void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
@@ -98,27 +151,29 @@ void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
         in[i] = esv_read_value(file, &h, op.source[i] < h.values ? op.source[i] : op.output);
         source[i] = (uint8_t *)arena + in[i].arena_offset;
     }
-    esv_conv conv = constants(file, &op);
-    esv_window window = esv_window_of(&op, &in[0], &out, h.time_steps);
     switch (op.code) {
     case ESV_ENCODE_CONV:
-        esv_encode_conv(&window, &conv, source[0], target);
-        break;
     case ESV_SPIKE_CONV:
-        (in[0].kind == ESV_LEVELS ? esv_level_conv : esv_spike_conv)(&window, &conv, source[0],
-                                                                     target, scratch);
+    case ESV_DEPTHWISE_CONV:
+        convolve(file, &op, &in[0], &out, h.time_steps, source, target, scratch);
         break;
     case ESV_MAX_POOL:
-        esv_max_pool(&window, source[0], target);
+        pool(&op, &in[0], &out, h.time_steps, source[0], target);
+        break;
+    case ESV_FIRE:
+        fire(file, &op, &in[0], &out, h.time_steps, source[0], target);
         break;
     case ESV_ADD:
         add(&in[0], h.time_steps, source[0], source[1], target);
         break;
     case ESV_SELF_ATTENTION:
-        attend(&op, &in[0], &in[2], h.time_steps, source, target, scratch);
+        attend(file, &op, in, &out, h.time_steps, source, target, scratch);
         break;
     case ESV_TOKEN_ATTENTION:
-        attend_tokens(&op, &in[0], h.time_steps, source, target);
+        attend_tokens(&op, &in[0], &out, h.time_steps, source, target);
+        break;
+    case ESV_HADAMARD_ATTENTION:
+        attend_hadamard(&op, &in[0], h.time_steps, source, target);
         break;
     default:
         classify(file, &op, &in[0], &out, h.time_steps, source[0], target, scratch);

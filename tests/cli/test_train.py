@@ -52,7 +52,7 @@ def test_the_answer_is_on_stdout_and_progress_on_stderr(few, tmp_path, capsys):
                     "--no-flip")
     out, err = capsys.readouterr()
     assert code == 0, err
-    assert "dim 16, 1 blocks, 2 heads, 2 time steps" in out and "float accuracy" in out
+    assert "spikformer, 7,464 parameters, 2 heads, 2 time steps" in out and "float accuracy" in out
     assert RunFolder(tuned).card().parent == RunFolder(run).weights_sha256()
     assert RunFolder(tuned).card().command.endswith("--epochs 1 --no-flip")
 

@@ -1,13 +1,15 @@
 """Bytes per region against budgets."""
 
+import numpy as np
 import pytest
 
 from edgesvit import profiles, targets
 from edgesvit.cost import memory
 from edgesvit.errors import DoesNotFit
 from edgesvit.program.file import to_bytes
+from edgesvit.program.ops import Classify, Conv
 from edgesvit.program.plan import plan
-from tests.program.programs import random_program
+from tests.program.programs import Builder, random_membrane_program, random_program
 
 TARGET = targets.load("qemu-netduinoplus2")
 FIT = profiles.load("fit")
@@ -56,3 +58,25 @@ def test_the_table_has_three_columns_and_says_none_where_nobody_knows():
     code, stack = by_use["code"], by_use["stack"]
     assert (code.estimated_bytes, code.linked_bytes, code.observed_bytes) == (1000, 5, 6)
     assert (stack.linked_bytes, stack.observed_bytes) == (None, None)
+
+
+@pytest.mark.parametrize("make", [random_program, random_membrane_program])
+def test_parameters_are_what_the_file_holds(make):
+    program = make(5)
+    held = sum(memory.parameter_bytes(op) for op in program.ops)
+    # Beside them: the header, 16 bytes a value, 48 an operator, padding, proofs and names.
+    beside = len(to_bytes(program)) - held
+    assert 0 < beside < 64 + 80 * len(program.values) + 160 * len(program.ops)
+    for op in program.ops:
+        weights = op.weight.size if isinstance(op, Conv | Classify) else 0
+        others = memory.parameters(op) - weights
+        assert memory.parameter_bytes(op) == weights + 4 * others
+        if isinstance(op, Conv) and op.scale is not None:
+            assert others == 2 * op.channels
+
+
+def test_depthwise_weights_can_be_the_largest():
+    build = Builder(np.random.default_rng(0), 1, (3, 3, 1))
+    inner = build.depthwise(build.encode(8, kernel=1, pad=0), 15, 1, 7)
+    program = build.finish(inner, 2)
+    assert memory.contributors(program, 1) == [f"{f'weights of {inner.name}':<36} {1.8:>6} KiB"]

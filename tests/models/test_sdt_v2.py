@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from edgesvit.errors import UsageError
 from edgesvit.models import sdt_v2 as family
-from edgesvit.models.config import SdtV2Config
+from edgesvit.models.config import SdtV2Config, sdt_v2
 from edgesvit.models.rep_conv import BnAndPad, RepConv, fold_rep_conv
 from edgesvit.models.sdt_v2 import VARIANTS, attend, build, recognise
 from tests.models import published
@@ -17,6 +17,7 @@ from tests.models.official import load, logit_errors, spikes_of
 
 SMALL = SdtV2Config(image_size=(33, 40), in_channels=2, classes=5, time_steps=3,
                     embed_dims=(4, 6, 8, 12), heads=2, mlp_ratio=2)
+OTHER = msgspec.structs.replace(SMALL, strides=(1, 2, 1, 2, 2), blocks=(1, 3))
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +52,10 @@ def test_published_keys_and_shapes(shared):
     assert published.shapes(published.hollow(family, variant.config)) == expected
 
 
-@pytest.mark.parametrize("config", [v.config for v in VARIANTS] + [SMALL])
+@pytest.mark.parametrize("config", [v.config for v in VARIANTS] + [SMALL, OTHER])
 def test_a_configuration_comes_back_from_the_shapes(config):
-    given = {"img": config.image_size, "T": config.time_steps, "num_heads": config.heads}
+    given = {"img": config.image_size, "T": config.time_steps, "num_heads": config.heads,
+             "strides": list(config.strides)}
     assert recognise(published.shapes(published.hollow(family, config)), given) == config
 
 
@@ -68,6 +70,7 @@ def test_other_families_are_not_recognised():
         (lambda s: s.update({"block3.0.mlp.fc1_conv.weight": (15, 8, 1)}), {}, "no whole ratio"),
         (lambda s: None, {"num_heads": 5}, "width 8 cannot be split into 5 heads"),
         (lambda s: None, {"T": 0}, "time_steps is 0"),
+        (lambda s: None, {"strides": [2, 2]}, "not five of 1 or 2"),
     ],
 )
 def test_what_cannot_be_is_named(change, given, words):
@@ -80,7 +83,9 @@ def test_what_cannot_be_is_named(change, given, words):
 @pytest.mark.parametrize(
     "values",
     [{"time_steps": 9}, {"classes": 0}, {"image_size": (0, 8)}, {"embed_dims": (5, 6, 8, 12)},
-     {"embed_dims": (4, 6, 9, 12)}, {"embed_dims": (4, 6, 8, 13)}, {"mlp_ratio": 0}, {"heads": 0}],
+     {"embed_dims": (4, 6, 9, 12)}, {"embed_dims": (4, 6, 8, 13)}, {"mlp_ratio": 0}, {"heads": 0},
+     {"strides": (2, 2, 2, 2)}, {"strides": (2, 2, 2, 2, 3)}, {"strides": (0, 2, 2, 2, 1)},
+     {"blocks": (0, 2)}, {"blocks": (6,)}],
 )
 def test_impossible_configurations_are_refused(values):
     with pytest.raises(UsageError) as caught:
@@ -99,6 +104,57 @@ def test_configuration_names_its_family_in_json():
 def test_any_image_size_gives_logits():
     torch.manual_seed(0)
     assert build(SMALL).eval()(torch.randn(3, 2, 33, 40)).shape == (3, 5)
+
+
+@pytest.mark.parametrize("config", [SMALL, OTHER])
+def test_strides_and_blocks_decide_sizes_and_depth(config):
+    model, seen = build(config).eval(), []
+    for name in ("1_1", "1_2", "2", "3", "4"):
+        model.get_submodule(f"downsample{name}").register_forward_hook(
+            lambda m, inputs, out: seen.append(tuple(out.shape[3:])))
+    model(torch.randn(1, 2, 33, 40))
+    assert tuple(seen) == config.stage_sizes
+    assert config.tokens == seen[-1][0] * seen[-1][1]
+    assert (len(model.block3), len(model.block4)) == config.blocks
+
+
+def test_stage_sizes_round_up():
+    assert SMALL.stage_sizes == ((17, 20), (9, 10), (5, 5), (3, 3), (3, 3))
+    assert OTHER.stage_sizes == ((33, 40), (17, 20), (17, 20), (9, 10), (5, 5))
+
+
+def test_what_is_not_said_is_as_published():
+    assert (SMALL.strides, SMALL.blocks) == ((2, 2, 2, 2, 1), (6, 2))
+    old = msgspec.json.encode(SMALL).replace(b'"strides":[2,2,2,2,1],"blocks":[6,2],', b"")
+    assert b"blocks" not in old and msgspec.json.decode(old, type=SdtV2Config) == SMALL
+
+
+@pytest.mark.parametrize(
+    ("side", "grid"), [(8, 4), (12, 6), (28, 7), (32, 8), (64, 8), (96, 6), (224, 14)])
+def test_a_new_model_has_a_token_grid_for_its_image(side, grid):
+    config = sdt_v2((side, side), 3, 10, dim=32, depth=2, heads=2)
+    assert config.stage_sizes[-1] == config.stage_sizes[-2] == (grid, grid)
+    assert (config.strides == SMALL.strides) == (side >= 96)
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(2, (1, 1)), (3, (2, 1)), (4, (3, 1)), (8, (6, 2))])
+def test_depth_is_split_over_two_stages(depth, blocks):
+    assert sdt_v2((32, 32), 3, 10, dim=48, depth=depth, heads=2).blocks == blocks
+
+
+def test_widths_follow_from_the_last_stage():
+    assert sdt_v2((32, 32), 3, 10, dim=128, depth=2).embed_dims == (24, 48, 96, 128)
+    assert sdt_v2((32, 32), 3, 10, dim=16, depth=2, heads=4).embed_dims == (2, 6, 12, 16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"dim": 40}, "dim 40 gives no whole"), ({"dim": 0}, "dim 0 gives"), ({"heads": 3}, "3 heads"),
+     ({"heads": 0}, "0 heads"), ({"depth": 1}, "depth 1 leaves a stage")])
+def test_impossible_new_models_are_refused(changes, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        sdt_v2((32, 32), 3, 10, **{"dim": 32, "depth": 2, "heads": 2} | changes)
+    assert caught.value.hint
 
 
 def test_first_convolution_runs_once_for_all_steps():

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from edgesvit.errors import UsageError
 from edgesvit.models import sdt_v3, sdt_v3_large
 from edgesvit.models.config import SdtV3Config, SdtV3LargeConfig
+from edgesvit.models.config import sdt_v3 as new_model
 from edgesvit.models.integer_lif import IntegerLif
 from edgesvit.models.rep_conv import RepConv1d, fold_rep_conv1d
 from tests.models import published
@@ -15,6 +16,7 @@ from tests.models.official import load, logit_errors
 
 SMALL = SdtV3Config(image_size=(33, 40), in_channels=2, classes=5, embed_dims=(4, 6, 8, 12),
                     heads=2, mlp_ratio=2)
+OTHER = msgspec.structs.replace(SMALL, strides=(1, 2, 1, 2, 2), blocks=(1, 3))
 LARGE = SdtV3LargeConfig(image_size=(33, 40), in_channels=2, classes=5, embed_dims=(4, 6, 8),
                          depth=2, heads=2, mlp_ratio=2)
 FIXTURES = {
@@ -87,6 +89,7 @@ def test_published_keys_and_shapes(shared, family, name):
     ("family", "config"),
     [
         (sdt_v3, SMALL),
+        (sdt_v3, OTHER),
         *((sdt_v3_large, msgspec.structs.replace(LARGE, choice=choice, kd=kd, sr_ratio=sr))
           for choice in ("base", "large") for kd in (True, False) for sr in (1, 3)),
     ],
@@ -94,7 +97,8 @@ def test_published_keys_and_shapes(shared, family, name):
 def test_a_configuration_comes_back_from_the_shapes(family, config):
     config = msgspec.structs.replace(config, levels=8)
     shapes = published.shapes(published.hollow(family, config))
-    given = {"img": config.image_size, "num_heads": config.heads, "D": 8}
+    given = {"img": config.image_size, "num_heads": config.heads, "D": 8,
+             "strides": list(getattr(config, "strides", ()))}
     assert family.recognise(shapes, given) == config
     assert family.recognise(shapes, given | {"D": None}).levels == 4
     others = {sdt_v3, sdt_v3_large} - {family}
@@ -116,6 +120,26 @@ def test_d_is_the_highest_level_of_every_neuron(family, levels):
     every = torch.cat([out.flatten() for out in seen.values()])
     assert every.min() == 0 and every.max() == levels
     assert torch.equal(every, every.round())
+
+
+@pytest.mark.parametrize("config", [SMALL, OTHER])
+def test_strides_and_blocks_decide_sizes_and_depth(config):
+    model, seen = sdt_v3.build(config).eval(), []
+    for name in ("1_1", "1_2", "2", "3", "4"):
+        model.get_submodule(f"downsample{name}").register_forward_hook(
+            lambda m, inputs, out: seen.append(tuple(out.shape[2:])))
+    model(torch.randn(1, 2, 33, 40))
+    assert tuple(seen) == config.stage_sizes
+    assert config.tokens == seen[-1][0] * seen[-1][1]
+    assert (len(model.block3), len(model.block4)) == config.blocks
+
+
+def test_a_new_model_has_the_levels_and_a_token_grid_for_its_image():
+    config = new_model((28, 28), 1, 10, dim=64, depth=4, heads=4, levels=8)
+    assert (config.levels, config.blocks, config.embed_dims) == (8, (3, 1), (12, 24, 48, 64))
+    assert config.tokens == 49
+    official = new_model((224, 224), 3, 1000, dim=128, depth=8)
+    assert official == sdt_v3.VARIANTS[0].config
 
 
 @pytest.mark.parametrize("choice", ["base", "large"])
@@ -191,7 +215,8 @@ def test_point_wise_rep_conv_folds_into_one_layer(outer):
     ("config", "values"),
     [
         (SMALL, {"levels": 0}), (SMALL, {"levels": 256}), (SMALL, {"embed_dims": (4, 6, 9, 12)}),
-        (SMALL, {"embed_dims": (3, 6, 8, 12)}), (LARGE, {"levels": 0}), (LARGE, {"depth": 0}),
+        (SMALL, {"embed_dims": (3, 6, 8, 12)}), (SMALL, {"blocks": (1, 0)}),
+        (SMALL, {"strides": (2, 2, 2, 2, 3)}), (LARGE, {"levels": 0}), (LARGE, {"depth": 0}),
         (LARGE, {"sr_ratio": 0}), (LARGE, {"embed_dims": (4, 6, 9)}), (LARGE, {"choice": "huge"}),
     ],
 )

@@ -5,7 +5,10 @@ import numpy as np
 from edgesvit.program.ops import (
     Add,
     Classify,
+    DepthwiseConv,
     EncodeConv,
+    Fire,
+    HadamardAttention,
     Kind,
     MaxPool,
     Program,
@@ -17,13 +20,17 @@ from edgesvit.program.ops import (
 )
 from edgesvit.program.validate import int16_certificate
 
+Gives = tuple[Kind, int]
+
 
 class Builder:
     """Appends operators with random constants; `random` decides all of them."""
 
-    def __init__(self, random: np.random.Generator, time_steps: int, image: tuple[int, int, int]):
+    def __init__(self, random: np.random.Generator, time_steps: int, image: tuple[int, int, int],
+                 events: int = 0):
         self.random, self.time_steps = random, time_steps
-        self.values = [Value("image", Kind.PIXELS, image, 255)]
+        kind = Kind.LEVELS if events else Kind.PIXELS
+        self.values = [Value("image", kind, image, events or 255)]
         self.ops = []
 
     def new(self, kind: Kind, shape: tuple[int, int, int], max_level: int = 1) -> Value:
@@ -38,8 +45,20 @@ class Builder:
             weight[:] = self.random.choice([-128, 127], channels)
         spread = max(1, int(40 * level * np.sqrt(taps)))
         bias = self.random.integers(-spread, spread + 1, channels).astype(np.int32)
-        threshold = self.random.integers(1, 2 * spread + 1, channels).astype(np.int32)
-        return weight, bias, threshold
+        return weight, bias, spread
+
+    def _thresholds(self, out: Value, spread: int) -> np.ndarray:
+        shape = (out.shape[2],) if out.kind == Kind.SPIKES else (out.max_level, out.shape[2])
+        return self.random.integers(1, 2 * spread + 1, shape).astype(np.int32)
+
+    def _after(self, out: Value, spread: int, stream: Value | None) -> dict:
+        """What follows the currents, `spread` of which are usual."""
+        if out.kind != Kind.MEMBRANE:
+            return {"threshold": self._thresholds(out, spread)}
+        shift = int(self.random.integers(1, 63))
+        usual = min(out.max_level / 2 / spread * 2.0**shift, 2.0**31 - 1)
+        scale = np.rint(usual * self.random.uniform(0, 1, out.shape[2])).astype(np.int32)
+        return {"scale": scale, "shift": shift, "stream": stream.name if stream else ""}
 
     def _shape(self, source: Value, kernel: int, stride: int, pad: int, channels: int) -> tuple:
         return (*(conv_size(n, kernel, stride, pad) for n in source.shape[:2]), channels)
@@ -51,27 +70,50 @@ class Builder:
         return (*(conv_size(n, size, stride, size // 2) for n in shape[:2]), shape[2])
 
     def encode(self, channels: int, kernel: int = 3, stride: int = 1, pad: int = 1,
-               pool: tuple[int, int] = (0, 1)) -> Value:
-        """EncodeConv of the image."""
+               pool: tuple[int, int] = (0, 1), gives: Gives = (Kind.SPIKES, 1),
+               stream: Value | None = None) -> Value:
+        """EncodeConv of the image; `gives` is the kind and max_level of its output."""
         source = self.values[0]
         shape = self._shape(source, kernel, stride, pad, channels)
-        out = self.new(Kind.SPIKES, self._pooled(shape, pool))
-        constants = self._constants(kernel**2 * source.shape[2], channels, 128, False)
+        out = self.new(gives[0], self._pooled(shape, pool), gives[1])
+        weight, bias, spread = self._constants(kernel**2 * source.shape[2], channels, 128, False)
         pixel = self.random.integers(0, 256, source.shape[2]).astype(np.uint8)
-        self.ops.append(EncodeConv("image", out.name, kernel, stride, pad, *constants, pixel,
-                                   *pool))
+        self.ops.append(EncodeConv("image", out.name, kernel, stride, pad, weight, bias,
+                                   **self._after(out, spread, stream), pad_pixel=pixel,
+                                   pool=pool[0], pool_stride=pool[1]))
         return out
 
     def conv(self, source: Value, channels: int, kernel: int = 1, stride: int = 1, pad: int = 0,
-             extreme: bool = False, pool: tuple[int, int] = (0, 1)) -> Value:
+             extreme: bool = False, pool: tuple[int, int] = (0, 1),
+             gives: Gives = (Kind.SPIKES, 1), stream: Value | None = None) -> Value:
         """SpikeConv; `extreme` gives rows of the largest weights, so that int16 overflows."""
         shape = self._shape(source, kernel, stride, pad, channels)
-        out = self.new(Kind.SPIKES, self._pooled(shape, pool))
-        constants = self._constants(kernel**2 * source.shape[2], channels, source.max_level,
-                                    extreme)
-        certified = int16_certificate(*constants, source.max_level)
-        self.ops.append(SpikeConv(source.name, out.name, kernel, stride, pad, *constants,
-                                  certified, *pool))
+        out = self.new(gives[0], self._pooled(shape, pool), gives[1])
+        weight, bias, spread = self._constants(kernel**2 * source.shape[2], channels,
+                                               source.max_level, extreme)
+        after = self._after(out, spread, stream)
+        certified = int16_certificate(weight, bias, after.get("threshold"), source.max_level)
+        self.ops.append(SpikeConv(source.name, out.name, kernel, stride, pad, weight, bias,
+                                  **after, certified=certified, pool=pool[0], pool_stride=pool[1]))
+        return out
+
+    def depthwise(self, source: Value, kernel: int = 3, stride: int = 1, pad: int = 1,
+                  gives: Gives = (Kind.SPIKES, 1), stream: Value | None = None) -> Value:
+        """DepthwiseConv."""
+        shape = self._shape(source, kernel, stride, pad, source.shape[2])
+        out = self.new(gives[0], shape, gives[1])
+        weight, bias, spread = self._constants(kernel**2, shape[2], source.max_level, False)
+        self.ops.append(DepthwiseConv(source.name, out.name, kernel, stride, pad, weight, bias,
+                                      **self._after(out, spread, stream)))
+        return out
+
+    def fire(self, source: Value, gives: Gives = (Kind.SPIKES, 1), over_tokens: bool = False
+             ) -> Value:
+        """Fire; thresholds up to an eighth of the largest membrane."""
+        size = (1, 1) if over_tokens else source.shape[:2]
+        out = self.new(gives[0], (*size, source.shape[2]), gives[1])
+        self.ops.append(Fire(source.name, out.name,
+                             self._thresholds(out, 1 + source.max_level // 16), over_tokens))
         return out
 
     def pool(self, source: Value, kernel: int = 3, stride: int = 2, pad: int = 1) -> Value:
@@ -86,13 +128,28 @@ class Builder:
         self.ops.append(Add(source.name, branch.name, out.name))
         return out
 
-    def attend(self, source: Value, heads: int, query_dim: int, value_dim: int) -> Value:
+    def attend(self, source: Value, heads: int, query_dim: int, value_dim: int,
+               gives: Gives = (Kind.SPIKES, 1)) -> Value:
         """Three projections and a SelfAttention with the thresholds of a real one."""
-        query, key = (self.conv(source, heads * query_dim) for _ in range(2))
-        value = self.conv(source, heads * value_dim)
-        out = self.new(Kind.SPIKES, value.shape)
-        self.ops.append(SelfAttention(query.name, key.name, value.name, out.name, heads,
-                                      self.time_steps, 4 << self.time_steps))
+        query, key = (self.conv(source, heads * query_dim, gives=gives) for _ in range(2))
+        value = self.conv(source, heads * value_dim, gives=gives)
+        out = self.new(gives[0], value.shape, gives[1])
+        names = (query.name, key.name, value.name, out.name, heads)
+        if gives[0] == Kind.SPIKES:
+            self.ops.append(SelfAttention(*names, self.time_steps, 4 << self.time_steps))
+        else:
+            usual = source.tokens * query_dim * gives[1]**3 // 64
+            levels = self.random.integers(1, usual + 2, gives[1]) << 1
+            self.ops.append(SelfAttention(*names, 1, level_thresholds=tuple(levels.tolist())))
+        return out
+
+    def attend_hadamard(self, source: Value, channels: int) -> Value:
+        """Three projections and a HadamardAttention."""
+        query, key, value = (self.conv(source, channels) for _ in range(3))
+        out = self.new(Kind.SPIKES, query.shape)
+        threshold = 1 << self.time_steps >> 1  # one coincidence at the first step
+        self.ops.append(HadamardAttention(query.name, key.name, value.name, out.name,
+                                          self.time_steps, threshold))
         return out
 
     def attend_tokens(self, source: Value, heads: int, dim: int) -> Value:
@@ -138,8 +195,49 @@ def random_program(seed: int) -> Program:
     return build.finish(x, int(random.integers(1, 12)))
 
 
-def random_image(program: Program, seed: int) -> np.ndarray:
-    """A random image, sometimes all-zero or all-255."""
+def random_membrane_program(seed: int) -> Program:
+    """A small network with a membrane stream, of spikes (like SDT-V1, V2) or levels (SDT-V3)."""
     random = np.random.default_rng(seed)
+    size = tuple(int(n) for n in random.integers(3, 9, 2))
+    levels = int(random.choice([0, 0, 1, 4, 8]))
+    steps = 1 if levels and random.random() < 0.7 else int(random.integers(1, 9))
+    events = int(random.choice([0, 0, 15]))
+    build = Builder(random, steps, (*size, int(random.integers(1, 4))), events)
+    fires = (Kind.LEVELS, levels) if levels else (Kind.SPIKES, 1)
+    stream = (Kind.MEMBRANE, int(random.choice([100, 5000, 32767])))
+    channels, pool = int(random.integers(1, 40)), ((0, 1), (0, 1), (3, 2))[random.integers(3)]
+    if events:
+        x = build.conv(build.values[0], channels, 3, pad=1, gives=stream, pool=pool)
+    else:
+        x = build.encode(channels, 3, int(random.integers(1, 3)), gives=stream, pool=pool)
+    if random.random() < 0.5:
+        x = build.conv(build.fire(x, fires), channels, 3, 2, 1, gives=stream)
+    for _ in range(int(random.integers(1, 3))):
+        inner = build.conv(build.fire(x, fires), int(random.integers(1, 40)), gives=fires)
+        if random.random() < 0.5:
+            inner = build.depthwise(inner, *((3, 1, 1), (7, 1, 3))[random.integers(2)],
+                                    gives=(Kind.MEMBRANE, 500))
+        else:
+            inner = build.depthwise(inner, gives=fires)
+        x = build.conv(inner, channels, gives=stream, stream=x)
+        spikes = build.fire(x, fires)
+        if levels or random.random() < 0.5:
+            mixed = build.attend(spikes, 2, int(random.integers(1, 12)), 3, fires)
+        else:
+            mixed = build.attend_hadamard(spikes, int(random.integers(1, 40)))
+        x = build.conv(mixed, channels, gives=stream, stream=x)
+        x = build.depthwise(build.fire(x, fires), gives=stream, stream=x)
+        low = build.conv(build.fire(x, fires), channels, gives=(Kind.MEMBRANE, 3000))
+        x = build.conv(build.depthwise(low, gives=(Kind.MEMBRANE, 2000)), channels, gives=stream,
+                       stream=x)
+    return build.finish(build.fire(x, fires, random.random() < 0.7), int(random.integers(1, 12)))
+
+
+def random_image(program: Program, seed: int) -> np.ndarray:
+    """A random image, sometimes all-zero or all-255; random counts where it takes events."""
+    random = np.random.default_rng(seed)
+    if program.input.kind == Kind.LEVELS:
+        shape = (program.time_steps, *program.input.shape)
+        return random.integers(0, program.input.max_level + 1, shape).astype(np.uint8)
     image = random.integers(0, 256, program.input.shape)
     return (image * random.choice([0, 1, 1, 1]) | random.choice([0, 0, 0, 255])).astype(np.uint8)

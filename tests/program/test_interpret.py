@@ -39,6 +39,10 @@ def test_the_membrane_is_carried_between_steps():
     assert neuron([30, 30], 20) == [0, 1]  # 15, then (15 + 30) >> 1 = 22
 
 
+def codes(op: SpikeConv, levels: np.ndarray) -> np.ndarray:
+    return interpret.encode(interpret.lif(interpret.spike_conv(op, levels), op.threshold))
+
+
 def test_codes_hold_step_t_in_bit_t():
     spikes = np.array([[1, 0], [0, 0], [1, 1]], bool)
     codes = interpret.encode(spikes)
@@ -48,7 +52,7 @@ def test_codes_hold_step_t_in_bit_t():
 
 def test_encode_conv_reads_the_pad_pixel_outside_the_image():
     op = EncodeConv("a", "b", 3, 1, 1, np.ones((9, 1), np.int8), np.zeros(1, np.int32),
-                    np.array([1], np.int32), np.array([7], np.uint8))
+                    np.array([1], np.int32), pad_pixel=np.array([7], np.uint8))
     pixels = np.array([[[10]]], np.uint8)
     taps = interpret.patches(pixels, op, op.pad_pixel)
     assert taps.reshape(-1).tolist() == [7, 7, 7, 7, 10, 7, 7, 7, 7]
@@ -58,10 +62,10 @@ def test_convolution_orders_taps_before_channels():
     weight = np.zeros((2 * 2 * 2, 1), np.int8)
     weight[(1 * 2 + 0) * 2 + 1] = 5  # tap (y 1, x 0), channel 1
     op = SpikeConv("a", "b", 2, 1, 0, weight, np.zeros(1, np.int32), np.array([1], np.int32),
-                   np.ones(1, bool))
+                   certified=np.ones(1, bool))
     levels = np.zeros((1, 2, 2, 2), np.int64)
     levels[0, 1, 0, 1] = 1
-    assert interpret.spike_conv(op, levels).item() == 1
+    assert interpret.spike_conv(op, levels).item() == 5
     levels[0, 1, 0] = (1, 0)
     assert interpret.spike_conv(op, levels).item() == 0
 
@@ -109,18 +113,19 @@ def test_pooling_before_the_neuron_takes_the_largest_current():
 
     def conv(pool: int) -> SpikeConv:
         return SpikeConv("a", "b", 1, 1, 0, weight, np.zeros(1, np.int32),
-                         np.array([12], np.int32), np.ones(1, bool), pool, 2)
+                         np.array([12], np.int32), certified=np.ones(1, bool), pool=pool,
+                         pool_stride=2)
 
     levels = np.array([[[[1], [0]]], [[[0], [1]]]])  # [T, H, W, C]: left fires, then right
-    apart = interpret.spike_conv(conv(0), levels)
+    apart = codes(conv(0), levels)
     assert apart.reshape(-1).tolist() == [0, 0]  # 10, then 5 and 10: nobody reaches 12
-    pooled = interpret.spike_conv(conv(3), levels)
+    pooled = codes(conv(3), levels)
     assert pooled.reshape(-1).tolist() == [0b10]  # 10, then (10 + 20) >> 1 = 15
 
 
 def test_pooling_ignores_positions_outside_even_for_negative_currents():
     op = SpikeConv("a", "b", 1, 1, 0, np.array([[-4]], np.int8), np.zeros(1, np.int32),
-                   np.array([-2], np.int32), np.ones(1, bool), 3, 1)
+                   np.array([-2], np.int32), certified=np.ones(1, bool), pool=3, pool_stride=1)
     current = interpret.pool_current(op, np.full((1, 2, 2, 1), -4))
     assert (current == -4).all()
 

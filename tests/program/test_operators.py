@@ -12,7 +12,12 @@ from edgesvit.program.file import to_bytes
 from edgesvit.program.interpret import trace
 from edgesvit.program.ops import Kind, Program, SpikeConv, Value
 from edgesvit.program.plan import plan
-from tests.program.programs import Builder, random_image, random_program
+from tests.program.programs import (
+    Builder,
+    random_image,
+    random_membrane_program,
+    random_program,
+)
 
 
 def assert_equal(program: Program, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -37,6 +42,13 @@ def network(steps: int, image: tuple[int, int, int], build: Callable[[Builder], 
 @given(st.integers(0, 2**32 - 1))
 def test_random_networks(seed):
     program = random_program(seed)
+    assert_equal(program, random_image(program, seed))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_random_membrane_networks(seed):
+    program = random_membrane_program(seed)
     assert_equal(program, random_image(program, seed))
 
 
@@ -131,7 +143,8 @@ def extreme(total: int) -> Program:
         threshold = np.array([total >> 1, 1, (total >> 1) + 1, -total, 1], np.int32)
         certified = sign * total + rest
         b.ops[-1] = SpikeConv(x.name, out.name, 1, 1, 0, (weight * sign).astype(np.int8), rest,
-                              threshold, (certified <= 32767) & (certified >= -32768))
+                              threshold,
+                              certified=(certified <= 32767) & (certified >= -32768))
         return out
 
     return network(3, (1, 1, 1), build)

@@ -2,8 +2,8 @@
 
 from edgesvit.models.config.qkformer import QKFormerConfig, qkformer
 from edgesvit.models.config.sdt_v1 import SdtV1Config, sdt_v1
-from edgesvit.models.config.sdt_v2 import SdtV2Config
-from edgesvit.models.config.sdt_v3 import SdtV3Config, SdtV3LargeConfig
+from edgesvit.models.config.sdt_v2 import SdtV2Config, sdt_v2
+from edgesvit.models.config.sdt_v3 import SdtV3Config, SdtV3LargeConfig, sdt_v3
 from edgesvit.models.config.spikformer import SpikformerConfig, spikformer
 
 # What a run folder can hold: JSON says which by its field `family`.
@@ -20,5 +20,7 @@ __all__ = [
     "SpikformerConfig",
     "qkformer",
     "sdt_v1",
+    "sdt_v2",
+    "sdt_v3",
     "spikformer",
 ]

@@ -3,7 +3,14 @@
 import msgspec
 
 from edgesvit.errors import UsageError
-from edgesvit.models.config.checks import check_positive, check_time_steps
+from edgesvit.models.config.checks import Sizes, check_positive, check_time_steps
+
+OFFICIAL_STRIDES = (2, 2, 2, 2, 1)
+OFFICIAL_BLOCKS = (6, 2)
+# Which layer halves a small image first. The second and third leave the most expensive
+# convolution blocks few positions, and the first block, which is narrow, all the pixels.
+HALVING_ORDER = (1, 2, 0, 3)
+WIDEST_GRID = 8
 
 
 class SdtV2Config(
@@ -13,8 +20,9 @@ class SdtV2Config(
     """A Meta-SpikeFormer (Yao et al., ICLR 2024); the neuron's tau is always 2.
 
     `embed_dims` are the widths of the four stages, the first stage starts at half of its width.
-    Blocks are as the authors fix them: 1, 1 and 2 convolution blocks, then 6 and 2 transformer
-    blocks. `kd` adds the second classifier that distillation trains; the logits are then the mean.
+    `strides`, 1 or 2, are those of the convolutions downsample1_1, 1_2, 2, 3 and 4. There are 1, 1
+    and 2 convolution blocks, and `blocks` transformer blocks in stages 3 and 4; the authors fix
+    both. `kd` adds the second classifier that distillation trains; the logits are then the mean.
     """
 
     image_size: tuple[int, int]  # H, W in pixels
@@ -24,6 +32,8 @@ class SdtV2Config(
     embed_dims: tuple[int, int, int, int]
     heads: int = 8
     mlp_ratio: int = 4
+    strides: tuple[int, int, int, int, int] = OFFICIAL_STRIDES
+    blocks: tuple[int, int] = OFFICIAL_BLOCKS
     kd: bool = False
     threshold: float = 1.0
     attention_threshold: float = 0.5
@@ -31,6 +41,86 @@ class SdtV2Config(
     def __post_init__(self) -> None:
         check_time_steps(self.time_steps)
         check_skeleton(self)
+        check_stages(self)
+
+    @property
+    def stage_sizes(self) -> Sizes:
+        """H, W behind each of the five down-sampling convolutions."""
+        return strided_sizes(self.image_size, self.strides)
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens of the last stage."""
+        height, width = self.stage_sizes[-1]
+        return height * width
+
+
+def sdt_v2(
+    image_size: tuple[int, int],
+    in_channels: int,
+    classes: int,
+    *,
+    dim: int,
+    depth: int,
+    heads: int = 8,
+    time_steps: int = 4,
+    mlp_ratio: int = 4,
+) -> SdtV2Config:
+    """A Meta-SpikeFormer whose last stage is `dim` wide, with `depth` transformer blocks."""
+    return SdtV2Config(
+        image_size=tuple(image_size), in_channels=in_channels, classes=classes,
+        time_steps=time_steps, embed_dims=stage_widths(dim, heads), heads=heads,
+        mlp_ratio=mlp_ratio, strides=strides_for(image_size), blocks=split_blocks(depth))
+
+
+def stage_widths(dim: int, heads: int) -> tuple[int, int, int, int]:
+    """3/16, 3/8, 3/4 and all of D; the first is rounded down to an even width."""
+    if dim < 16 or dim % 16:
+        raise UsageError(f"dim {dim} gives no whole stage widths 3/8 D, 3/4 D, D",
+                         "choose --dim as a multiple of 16")
+    if heads < 1 or (dim // 4) % heads:
+        raise UsageError(f"the stage widths {3 * dim // 4} and {dim} cannot be split into {heads} "
+                         "heads", "choose --dim as a multiple of 4 times the heads")
+    return (3 * dim // 32 * 2, 3 * dim // 8, 3 * dim // 4, dim)
+
+
+def strides_for(image_size: tuple[int, int]) -> tuple[int, int, int, int, int]:
+    """Halve the image until the token grid is at most 8 wide, at least once, at most four times."""
+    strides, side = [1] * 5, max(image_size)
+    for count, layer in enumerate(HALVING_ORDER):
+        if count and side <= WIDEST_GRID:
+            break
+        strides[layer], side = 2, (side + 1) // 2
+    return tuple(strides)
+
+
+def split_blocks(depth: int) -> tuple[int, int]:
+    """A quarter of the blocks in the last stage, as in the official 6 and 2, at least one."""
+    if depth < 2:
+        raise UsageError(f"depth {depth} leaves a stage without a transformer block",
+                         "choose --depth 2 or more")
+    last = max(depth // 4, 1)
+    return (depth - last, last)
+
+
+def strided_sizes(image_size: tuple[int, int], strides: tuple[int, ...]) -> Sizes:
+    """H, W behind each convolution of these strides; odd sizes round up."""
+    height, width = image_size
+    sizes = []
+    for stride in strides:
+        height, width = -(-height // stride), -(-width // stride)
+        sizes.append((height, width))
+    return tuple(sizes)
+
+
+def check_stages(config: msgspec.Struct) -> None:
+    """Five strides of 1 or 2, and two numbers of blocks, 1 or more."""
+    if len(config.strides) != 5 or set(config.strides) - {1, 2}:
+        raise UsageError(f"strides are {config.strides}, not five of 1 or 2",
+                         f"the published models have {OFFICIAL_STRIDES}")
+    if len(config.blocks) != 2 or min(config.blocks) < 1:
+        raise UsageError(f"blocks are {config.blocks}, not two numbers of 1 or more",
+                         f"the published models have {OFFICIAL_BLOCKS}")
 
 
 def check_skeleton(config: msgspec.Struct, attention_stages: slice = slice(2, 4)) -> None:

@@ -5,7 +5,17 @@ from typing import Literal
 import msgspec
 
 from edgesvit.errors import UsageError
-from edgesvit.models.config.sdt_v2 import check_skeleton
+from edgesvit.models.config.checks import Sizes
+from edgesvit.models.config.sdt_v2 import (
+    OFFICIAL_BLOCKS,
+    OFFICIAL_STRIDES,
+    check_skeleton,
+    check_stages,
+    split_blocks,
+    stage_widths,
+    strided_sizes,
+    strides_for,
+)
 
 MAX_LEVELS = 255  # a level is one byte
 
@@ -17,7 +27,8 @@ class SdtV3Config(
     """SDT-V3 Model_Base (E-SpikeFormer, Yao et al., TPAMI 2025), T = 1.
 
     `levels` is D: every neuron emits 0..D. The papers' "1x4" and "1x8" are D = 4 and D = 8; the
-    tensors of a checkpoint do not tell which, and the wrong one gives wrong logits.
+    tensors of a checkpoint do not tell which, and the wrong one gives wrong logits. `strides` and
+    `blocks` are those of SdtV2Config.
     """
 
     image_size: tuple[int, int]  # H, W in pixels
@@ -27,10 +38,42 @@ class SdtV3Config(
     heads: int = 8
     mlp_ratio: int = 4
     levels: int = 4
+    strides: tuple[int, int, int, int, int] = OFFICIAL_STRIDES
+    blocks: tuple[int, int] = OFFICIAL_BLOCKS
 
     def __post_init__(self) -> None:
         _check_levels(self.levels)
         check_skeleton(self)
+        check_stages(self)
+
+    @property
+    def stage_sizes(self) -> Sizes:
+        """H, W behind each of the five down-sampling convolutions."""
+        return strided_sizes(self.image_size, self.strides)
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens of the last stage."""
+        height, width = self.stage_sizes[-1]
+        return height * width
+
+
+def sdt_v3(
+    image_size: tuple[int, int],
+    in_channels: int,
+    classes: int,
+    *,
+    dim: int,
+    depth: int,
+    heads: int = 8,
+    mlp_ratio: int = 4,
+    levels: int = 4,
+) -> SdtV3Config:
+    """A Model_Base whose last stage is `dim` wide, with `depth` transformer blocks."""
+    return SdtV3Config(
+        image_size=tuple(image_size), in_channels=in_channels, classes=classes,
+        embed_dims=stage_widths(dim, heads), heads=heads, mlp_ratio=mlp_ratio, levels=levels,
+        strides=strides_for(image_size), blocks=split_blocks(depth))
 
 
 class SdtV3LargeConfig(

@@ -4,19 +4,17 @@ On a board the batch is one image, so the released models' batch-leaking neuron 
 are the same program (config.proj_lif_axis does not matter here).
 """
 
-from collections.abc import Sequence
-
 from edgesvit.models.config import QKFormerConfig
-from edgesvit.program.emit import Emitter
+from edgesvit.program.build.emitter import Emitter
 from edgesvit.program.ops import Value
 
 POOL = (3, 2)  # of the currents, before the neuron
 
 
-def emit_qkformer(emit: Emitter, mean: Sequence[float], std: Sequence[float]) -> Value:
+def emit_qkformer(emit: Emitter) -> Value:
     """Emit everything up to the residual stream that the classifier reads, and return that."""
     config: QKFormerConfig = emit.config
-    x = _first_embed(emit, mean, std)
+    x = _first_embed(emit)
     for index in range(config.depths[0]):
         x = _token_block(emit, f"stage1.{index}", x)
     x = _next_embed(emit, "patch_embed2", x)
@@ -33,10 +31,10 @@ def _layer(emit: Emitter, name: str, source: Value, kernel: int = 1, **window) -
     return emit.conv(name, f"{name}_conv", f"{name}_bn", source, kernel, **window)
 
 
-def _first_embed(emit: Emitter, mean: Sequence[float], std: Sequence[float]) -> Value:
+def _first_embed(emit: Emitter) -> Value:
     large = emit.config.form == "imagenet"
     at = "patch_embed1"
-    first = emit.encode(f"{at}.proj", f"{at}.proj_conv", f"{at}.proj_bn", mean, std,
+    first = emit.encode(f"{at}.proj", f"{at}.proj_conv", f"{at}.proj_bn",
                         pool=POOL if large else None)
     x = _layer(emit, f"{at}.proj1", first, 3, pool=POOL if large else None)
     if large:
@@ -62,7 +60,7 @@ def _token_block(emit: Emitter, at: str, x: Value) -> Value:
 def _block(emit: Emitter, at: str, x: Value) -> Value:
     attention = f"{at}.{'attn' if emit.config.form == 'imagenet' else 'ssa'}"
     query, key, value = (_layer(emit, f"{attention}.{name}", x) for name in "qkv")
-    mixed = emit.attend(f"{attention}.attn", query, key, value)
+    mixed = emit.attend(f"{attention}.attn", query, key, value, emit.config.attention_scale)
     x = emit.add(f"{at}.stream.attn", x, _layer(emit, f"{attention}.proj", mixed))
     return _mlp(emit, at, x)
 

@@ -1,0 +1,324 @@
+"""From float layers to operators: folding, quantisation, and the values they pass on.
+
+Works on plain arrays (a state dict of NumPy tensors), so that building needs no training framework.
+Notation: K inputs of a neuron, C output channels, T time steps, N tokens. The *unit* of a value is
+the real number that one of its integers stands for: 1 for spikes, 1/D for the levels of an integer
+neuron, one number a channel for membranes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgesvit.models.config import AnyConfig
+from edgesvit.program.ops import (
+    Add,
+    Classify,
+    DepthwiseConv,
+    EncodeConv,
+    Fire,
+    HadamardAttention,
+    Kind,
+    MaxPool,
+    SelfAttention,
+    SpikeConv,
+    TokenAttention,
+    Value,
+    conv_size,
+)
+from edgesvit.program.validate import MAX_MEMBRANE, SUM_LIMIT, int16_certificate
+
+BN_EPSILON = 1e-5
+# A membrane that collects batch-normalised branches is given this many standard deviations of each.
+DEVIATIONS = 6
+TINY = 1e-6  # the scale of a channel that is always 0
+Pool = tuple[int, int] | None  # size and stride of max-pooling before the neuron
+Weights = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Membrane:
+    """Where currents go that no neuron follows: a new membrane, or one more branch of `stream`."""
+
+    unit: np.ndarray  # float [C]
+    max_level: int = MAX_MEMBRANE
+    stream: Value | None = None
+
+
+def fold_batch_norm(weight: np.ndarray, bias: np.ndarray | float, weights: Weights, bn: str
+                    ) -> tuple[np.ndarray, np.ndarray]:
+    """Fold BatchNorm `bn` into a layer: weight [K, C] and bias [C] in float64.
+
+    y = gamma (W x + b - mean) / sqrt(var + eps) + beta. A negative gamma flips the column's sign.
+    """
+    scale = weights[f"{bn}.weight"] / np.sqrt(
+        weights[f"{bn}.running_var"].astype(np.float64) + BN_EPSILON)
+    return (weight.astype(np.float64) * scale,
+            (bias - weights[f"{bn}.running_mean"]) * scale + weights[f"{bn}.bias"])
+
+
+def quantize(weight: np.ndarray, bias: np.ndarray, bits: int = 8, largest: float = 1.0
+             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Real constants -> int8 weight [K, C], int32 bias [C] and the scale [C] of both.
+
+    Each channel has a scale of its own, its largest weight over 2**(bits-1) - 1. A neuron is linear
+    up to its comparison, so bias and threshold divided by the same scale give the same spikes, and
+    no multiplication is left; `largest` is the highest threshold. Rounding is half-to-even.
+    """
+    top = 2 ** (bits - 1) - 1
+    # A channel of (almost) zero weights: keep bias and threshold inside the accumulator's range.
+    floor = np.maximum(np.abs(bias), largest) / 2**28
+    scale = np.maximum(np.abs(weight).max(0) / top, floor)
+    return (np.rint(weight / scale).astype(np.int8), np.rint(bias / scale).astype(np.int32), scale)
+
+
+def lif_threshold(threshold: float, unit: np.ndarray) -> np.ndarray:
+    """The integer LIF threshold int32 [C] of currents in `unit` [C]; at least 1."""
+    return np.maximum(np.rint(threshold / unit), 1).astype(np.int32)
+
+
+def level_thresholds(levels: int, unit: np.ndarray | float) -> np.ndarray:
+    """The currents, in `unit` [C], from which the integer neuron gives 1..D: int64 [D, C].
+
+    round(x) reaches k at x >= k - 1/2; where halves go to the even neighbour, an odd k only above.
+    """
+    k = np.arange(1, levels + 1).reshape(-1, *(1,) * np.ndim(unit))
+    bound = (k - 0.5) / unit
+    return np.where(k % 2, np.floor(bound) + 1, np.ceil(bound)).astype(np.int64)
+
+
+def requantize(ratio: np.ndarray) -> tuple[np.ndarray, int]:
+    """`scale` int32 [C] and `shift` with scale / 2**shift next to `ratio` [C], all below 2**30."""
+    shift = min(max(math.floor(30 - math.log2(max(ratio.max(), 2.0**-40))), 1), 62)
+    return np.rint(ratio * 2.0**shift).astype(np.int32), shift
+
+
+def fold_pixels(weight: np.ndarray, bias: np.ndarray, mean: Sequence[float], std: Sequence[float]
+                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fold x = (pixel / 255 - mean) / std into weight [K, C] and bias [C]; also gives pad_pixel.
+
+    Zero padding of x is a grey level of 255 * mean. The format stores it as an integer: exact for
+    every recipe of this package (they choose such means), half a grey level off at worst.
+    """
+    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    taps = weight.shape[0] // len(mean)
+    per_input = np.tile(1 / (255 * std), taps)[:, None]
+    shift = np.tile(mean / std, taps) @ weight
+    return weight * per_input, bias - shift, np.rint(255 * mean).astype(np.uint8)
+
+
+class Emitter:
+    """Appends operators and the values they write; `layer` and `bn` name tensors of the weights."""
+
+    def __init__(self, config: AnyConfig, weights: Weights, bits: int, mean: Sequence[float],
+                 std: Sequence[float], events: bool = False):
+        self.config, self.weights, self.bits = config, weights, bits
+        self.mean, self.std = mean, std
+        self.time_steps = getattr(config, "time_steps", 1)
+        self.levels = getattr(config, "levels", 0)  # D of integer neurons; 0: the neurons are LIF
+        height, width = config.image_size
+        kind = Kind.LEVELS if events else Kind.PIXELS
+        self.values = [Value("image", kind, (height, width, config.in_channels), 255)]
+        self.units: dict[str, np.ndarray] = {}  # of all values whose unit is not 1
+        self.ops: list = []
+
+    def new(self, name: str, kind: Kind, shape: tuple[int, int, int], max_level: int = 1,
+            unit: np.ndarray | float = 1.0) -> Value:
+        """Declare a value."""
+        value = Value(name, kind, shape, max_level)
+        self.values.append(value)
+        if kind == Kind.MEMBRANE or np.any(unit != 1):
+            self.units[name] = np.asarray(unit)
+        return value
+
+    def conv_constants(self, layer: str, bn: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """[K, C] and [C] with BN folded in; K runs over taps first, then input channels."""
+        kernel = self.weights[f"{layer}.weight"]  # [C, C_in, k, k], [C, C_in, 1] or [C, C_in]
+        kernel = kernel.reshape(*kernel.shape, *(1,) * (4 - kernel.ndim))
+        matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
+        bias = self.weights.get(f"{layer}.bias", np.zeros(kernel.shape[0]))
+        if bn is None:
+            return matrix.astype(np.float64), bias.astype(np.float64)
+        return fold_batch_norm(matrix, bias, self.weights, bn)
+
+    def stream(self, bns: Sequence[str]) -> Membrane:
+        """A membrane wide enough for the sum of branches that end in these batch norms.
+
+        A batch norm's output has the mean beta and the deviation |gamma|: no data are needed.
+        """
+        reach = sum(np.abs(self.weights[f"{bn}.bias"]).astype(np.float64)
+                    + DEVIATIONS * np.abs(self.weights[f"{bn}.weight"]) for bn in bns)
+        return Membrane(np.maximum(reach, self._highest) / MAX_MEMBRANE)
+
+    def between(self, reach: np.ndarray, readers: int) -> Membrane:
+        """A membrane for currents of magnitudes up to `reach` [C].
+
+        The layer behind has `readers` inputs a neuron, and its int32 sums bound these integers.
+        """
+        top = min(MAX_MEMBRANE, (SUM_LIMIT - 1) // (128 * readers))
+        return Membrane(np.maximum(reach, TINY) / top, top)
+
+    def encode(self, name: str, layer: str, bn: str, kernel: int = 3, stride: int = 1,
+               pool: Pool = None, to: Membrane | None = None) -> Value:
+        """The first convolution, of an image or of event counts, whose zero stays zero."""
+        source = self.values[0]
+        if source.kind == Kind.LEVELS:
+            weight, bias, _ = fold_pixels(*self.conv_constants(layer, bn), self.mean, self.std)
+            return self.convolve(name, weight, bias, source, kernel, stride, pool, to)
+        weight, bias, pad_pixel = fold_pixels(*self.conv_constants(layer, bn), self.mean, self.std)
+        weight, bias, after = self._integers(weight, bias, to)
+        shape = self._window(source, kernel, stride, pool, weight.shape[1])
+        out = self._following(name, shape, to)
+        self.ops.append(EncodeConv(source.name, name, kernel, stride, kernel // 2, weight, bias,
+                                   **after, pad_pixel=pad_pixel, **_pooling(pool)))
+        return out
+
+    def conv(self, name: str, layer: str, bn: str | None, source: Value, kernel: int = 1,
+             stride: int = 1, pool: Pool = None, to: Membrane | None = None) -> Value:
+        """A convolution, padded so that stride 1 keeps the size, and a neuron or a membrane."""
+        weight, bias = self.conv_constants(layer, bn)
+        return self.convolve(name, weight, bias, source, kernel, stride, pool, to)
+
+    def convolve(self, name: str, weight: np.ndarray, bias: np.ndarray, source: Value,
+                 kernel: int = 1, stride: int = 1, pool: Pool = None, to: Membrane | None = None
+                 ) -> Value:
+        """As `conv`, with real constants [K, C] and [C]."""
+        weight, bias, after = self._integers(weight * self._unit_rows(source, weight), bias, to)
+        out = self._following(name, self._window(source, kernel, stride, pool, weight.shape[1]), to)
+        certified = int16_certificate(weight, bias, after.get("threshold"), source.max_level)
+        self.ops.append(SpikeConv(source.name, name, kernel, stride, kernel // 2, weight, bias,
+                                  **after, certified=certified, **_pooling(pool)))
+        return out
+
+    def depthwise(self, name: str, weight: np.ndarray, bias: np.ndarray, source: Value,
+                  to: Membrane | None = None) -> Value:
+        """A depth-wise convolution of stride 1 with real constants [kernel^2, C] and [C]."""
+        unit = self.units.get(source.name, 1.0)
+        weight, bias, after = self._integers(weight * unit, bias, to)
+        kernel = math.isqrt(weight.shape[0])
+        out = self._following(name, source.shape, to)
+        self.ops.append(DepthwiseConv(source.name, name, kernel, 1, kernel // 2, weight, bias,
+                                      **after))
+        return out
+
+    def fire(self, name: str, source: Value, over_tokens: bool = False, divided: bool = True
+             ) -> Value:
+        """Neurons on a membrane, or on its mean over the tokens; levels in 1/D or bare."""
+        tokens = source.tokens if over_tokens else 1
+        threshold = self._threshold(self.units[source.name] / tokens)
+        size = (1, 1) if over_tokens else source.shape[:2]
+        out = self._fired(name, (*size, source.shape[2]))
+        if not divided:
+            self.units.pop(name, None)
+        self.ops.append(Fire(source.name, name, threshold, over_tokens))
+        return out
+
+    def pool(self, name: str, source: Value) -> Value:
+        """Max-pooling of spikes, 3x3, stride 2."""
+        size = (conv_size(n, 3, 2, 1) for n in source.shape[:2])
+        out = self.new(name, Kind.SPIKES, (*size, source.shape[2]))
+        self.ops.append(MaxPool(source.name, name, 3, 2, 1))
+        return out
+
+    def add(self, name: str, source: Value, branch: Value) -> Value:
+        """The residual stream `source` plus the spikes `branch`."""
+        out = self.new(name, Kind.LEVELS, source.shape, source.max_level + 1)
+        self.ops.append(Add(source.name, branch.name, name))
+        return out
+
+    def attend(self, name: str, query: Value, key: Value, value: Value, scale: float) -> Value:
+        """Spiking self-attention with the official scale of its sums."""
+        names = (query.name, key.name, value.name, name, self.config.heads)
+        out = self._fired(name, value.shape)
+        if self.levels:
+            unit = scale / self.levels**3  # of q k v, each in units of 1/D
+            bounds = tuple(level_thresholds(self.levels, unit).tolist())
+            self.ops.append(SelfAttention(*names, 0, level_thresholds=bounds))
+        else:
+            self.ops.append(SelfAttention(*names, self.time_steps, self._count_threshold(scale)))
+        return out
+
+    def attend_tokens(self, name: str, query: Value, key: Value) -> Value:
+        """QKFormer's token attention, which has no scale."""
+        out = self.new(name, Kind.SPIKES, key.shape)
+        self.ops.append(TokenAttention(query.name, key.name, name, self.config.heads,
+                                       self.time_steps, self._count_threshold(1.0)))
+        return out
+
+    def attend_hadamard(self, name: str, query: Value, key: Value, value: Value) -> Value:
+        """SDT-V1's attention, which has no scale."""
+        out = self.new(name, Kind.SPIKES, query.shape)
+        self.ops.append(HadamardAttention(query.name, key.name, value.name, name, self.time_steps,
+                                          self._count_threshold(1.0)))
+        return out
+
+    def classify(self, name: str, source: Value) -> None:
+        """The head: means over tokens and steps, then a linear layer, as one integer layer.
+
+        A model with two classifiers answers with their mean, which is one classifier again.
+        """
+        heads = ("head", "head_kd") if getattr(self.config, "kd", False) else ("head",)
+        weight = sum(self.weights[f"{head}.weight"].astype(np.float64).T for head in heads)
+        bias = sum(self.weights[f"{head}.bias"].astype(np.float64) for head in heads)
+        scale = np.abs(weight).max() / (2 ** (self.bits - 1) - 1)  # weight [C, classes]
+        count = self.time_steps * source.tokens  # of the means over steps and tokens
+        self.new(name, Kind.LOGITS, (1, 1, weight.shape[1]))
+        self.ops.append(Classify(source.name, name, np.rint(weight / scale).astype(np.int8),
+                                 np.rint(bias * count / scale).astype(np.int32)))
+
+    @property
+    def _highest(self) -> float:
+        """The highest threshold of a neuron."""
+        return self.levels or self.config.threshold
+
+    def _threshold(self, unit: np.ndarray) -> np.ndarray:
+        if self.levels:
+            return level_thresholds(self.levels, unit).astype(np.int32)
+        return lif_threshold(self.config.threshold, unit)
+
+    def _count_threshold(self, scale: float) -> int:
+        # In units of scale / 2**T the membrane is an integer at every step, so comparing it with
+        # the next integer above the threshold is exact.
+        return math.ceil(self.config.attention_threshold / scale * 2**self.time_steps)
+
+    def _unit_rows(self, source: Value, weight: np.ndarray) -> np.ndarray | float:
+        """What one integer of the input of each row of `weight` stands for: [K, 1] or 1."""
+        unit = self.units.get(source.name)
+        if unit is None:
+            return 1.0
+        unit = np.broadcast_to(unit, source.shape[2])
+        return np.tile(unit, weight.shape[0] // source.shape[2])[:, None]
+
+    def _integers(self, weight: np.ndarray, bias: np.ndarray, to: Membrane | None
+                  ) -> tuple[np.ndarray, np.ndarray, dict]:
+        """Weight, bias, and what follows the currents: a neuron's threshold or a new scale."""
+        largest = TINY if to else self._highest
+        weight, bias, scale = quantize(weight, bias, self.bits, largest)
+        if to is None:
+            return weight, bias, {"threshold": self._threshold(scale)}
+        factor, shift = requantize(scale / to.unit)
+        name = to.stream.name if to.stream else ""
+        return weight, bias, {"scale": factor, "shift": shift, "stream": name}
+
+    def _following(self, name: str, shape: tuple[int, int, int], to: Membrane | None) -> Value:
+        if to is None:
+            return self._fired(name, shape)
+        return self.new(name, Kind.MEMBRANE, shape, to.max_level, to.unit)
+
+    def _fired(self, name: str, shape: tuple[int, int, int]) -> Value:
+        if self.levels:
+            return self.new(name, Kind.LEVELS, shape, self.levels, 1 / self.levels)
+        return self.new(name, Kind.SPIKES, shape)
+
+    def _window(self, source: Value, kernel: int, stride: int, pool: Pool, channels: int
+                ) -> tuple[int, int, int]:
+        size = [conv_size(n, kernel, stride, kernel // 2) for n in source.shape[:2]]
+        if pool:
+            size = [conv_size(n, pool[0], pool[1], pool[0] // 2) for n in size]
+        return (*size, channels)
+
+
+def _pooling(pool: Pool) -> dict[str, int]:
+    return {"pool": pool[0], "pool_stride": pool[1]} if pool else {}

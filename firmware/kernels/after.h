@@ -1,0 +1,22 @@
+/* From currents to what an operator writes, shared by the kernels of all convolutions and by the
+ * neurons on membranes. Spikes that feed on spikes do not come here: spike_conv_tile.h runs their
+ * neurons in the accumulators' own width.
+ */
+#ifndef ESV_AFTER_H
+#define ESV_AFTER_H
+
+#include "esv_kernels.h"
+
+#define ESV_TILE 32 /* channels that kernels work on at a time: their sums live on the stack */
+
+/* Inlined whatever the compiler thinks: a constant width or kind only helps where it is known. */
+#define ESV_INLINE inline __attribute__((always_inline))
+/* Kept apart: in one function, two loops would fight for registers and share one large frame. */
+#define ESV_APART __attribute__((noinline))
+
+/* Write what becomes of current (n), channels first .. first + n of `token` at step t. Steps come in
+ * order; state (n) is this function's from step 0 to T - 1. n is at most ESV_TILE. */
+void esv_after_currents(const esv_after *after, uint32_t t, uint32_t token, uint32_t first,
+                        uint32_t n, const int32_t *current, int32_t *state);
+
+#endif

@@ -1,0 +1,56 @@
+/* A linear layer on membranes: they are rarely 0, so all weights are read. */
+#include "after.h"
+
+/* current (n) of channels first .. first + n at one token and step. Added unsigned: a damaged
+ * program's sums may wrap, but never overflow. Four rows at a time, so that a sum is loaded and
+ * stored once for four products. */
+static ESV_INLINE void sum_inputs(const esv_window *w, const esv_conv *conv, const int16_t *in,
+                                  uint32_t first, uint32_t n, int32_t *current)
+{
+    uint32_t sum[ESV_TILE], k = 0, stride = w->out_channels;
+    const int8_t *a = conv->weight + first;
+    for (uint32_t i = 0; i < n; i++) {
+        sum[i] = (uint32_t)conv->bias[first + i];
+    }
+    for (; k + 4 <= w->channels; k += 4, a += 4 * stride) {
+        const int8_t *b = a + stride, *c = b + stride, *d = c + stride;
+        int32_t ka = in[k], kb = in[k + 1], kc = in[k + 2], kd = in[k + 3];
+        for (uint32_t i = 0; i < n; i++) {
+            sum[i] += (uint32_t)(ka * a[i] + kb * b[i] + kc * c[i] + kd * d[i]);
+        }
+    }
+    for (; k < w->channels; k++, a += stride) {
+        for (uint32_t i = 0; i < n; i++) {
+            sum[i] += (uint32_t)(in[k] * a[i]);
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        current[i] = (int32_t)sum[i];
+    }
+}
+
+static ESV_APART void sum_tile(const esv_window *w, const esv_conv *conv, const int16_t *in,
+                               uint32_t first, uint32_t n, int32_t *current)
+{
+    if (n == ESV_TILE) {
+        sum_inputs(w, conv, in, first, ESV_TILE, current);
+    } else {
+        sum_inputs(w, conv, in, first, n, current);
+    }
+}
+
+void esv_membrane_conv(const esv_window *w, const esv_conv *conv, const int16_t *membranes)
+{
+    int32_t current[ESV_TILE], state[ESV_TILE];
+    uint32_t tokens = (uint32_t)w->height * w->width;
+    for (uint32_t token = 0; token < tokens; token++) {
+        for (uint32_t first = 0; first < w->out_channels; first += ESV_TILE) {
+            uint32_t left = w->out_channels - first, n = left < ESV_TILE ? left : ESV_TILE;
+            for (uint32_t t = 0; t < w->time_steps; t++) {
+                sum_tile(w, conv, membranes + (t * tokens + token) * w->channels, first, n,
+                         current);
+                esv_after_currents(&conv->after, t, token, first, n, current, state);
+            }
+        }
+    }
+}
