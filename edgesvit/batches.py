@@ -23,7 +23,7 @@ class Batches:
         self.mean, self.std = dataset.mean, dataset.std
         # One border pixel is enough: a shift reads it as often as it needs. Photos repeat their
         # edge, drawings stand on an empty ground.
-        border = ((0, 0), (1, 1), (1, 1), (0, 0))
+        border = ((0, 0),) * (dataset.images.ndim - 3) + ((1, 1), (1, 1), (0, 0))
         mode = "edge" if dataset.photos else "constant"
         self.images = torch.from_numpy(np.pad(dataset.images, border, mode=mode))
         self.labels = torch.from_numpy(dataset.labels.copy())
@@ -37,6 +37,7 @@ class Batches:
               ) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of an epoch: float [B, C, H, W] in channels-last order, int64 [B].
 
+        Event frames are [B, T, C, H, W], every frame of a sample augmented alike.
         `shard` (i, n) gives every n-th image of every batch from the i-th on, the same pixels as in
         the whole batch.
         """
@@ -54,7 +55,7 @@ class Batches:
 
         Also the centres [B, 2] of the erased squares. A shard draws for the whole batch.
         """
-        height, width = self.images.shape[1] - 2, self.images.shape[2] - 2
+        height, width = self.images.shape[-3] - 2, self.images.shape[-2] - 2
         far = self.shift_px
         down, right = torch.randint(-far, far + 1, (2, count, 1), generator=random)
         rows = (torch.arange(1, height + 1) + down).clamp(0, height + 1)
@@ -68,12 +69,15 @@ class Batches:
         return rows, columns, centres
 
     def _gathered(self, chosen: Tensor, rows: Tensor, columns: Tensor, centres: Tensor) -> Tensor:
-        """uint8 [B, H, W, C] of the chosen images, augmented by one gather."""
-        pixels = self.images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+        """uint8 [B, (T,) H, W, C] of the chosen images, augmented by one gather."""
+        frames = [torch.arange(n)[:, None, None] for n in self.images.shape[1:-3]]
+        each = (slice(None),) + (None,) * len(frames)  # [B] to [B, 1] where there are frames
+        pixels = self.images[(chosen[each][..., None, None], *frames, rows[each][..., None],
+                              columns[each][..., None, :])]
         if self.cutout_px:
             above, left = (centres - self.cutout_px / 2).round().unbind(1)
-            inside = (self._within(rows.shape[1], above)[:, :, None]
-                      & self._within(columns.shape[1], left)[:, None, :])
+            inside = (self._within(rows.shape[1], above)[each][..., None]
+                      & self._within(columns.shape[1], left)[each][..., None, :])
             mean = torch.tensor(self.mean).mul(255).round().to(torch.uint8)
             pixels = torch.where(inside[..., None], mean, pixels)
         return pixels
@@ -99,7 +103,7 @@ def evaluate(model: nn.Module, dataset: Dataset, batch_size: int = 256) -> float
 
 
 def normalised(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 [B, H, W, C] to float [B, C, H, W] in channels-last order, without moving a byte."""
+    """uint8 [B, (T,) H, W, C] to float [B, (T,) C, H, W], channels last, no byte moved."""
     scale = 1 / (255 * torch.tensor(std, device=pixels.device))
     offset = 255 * torch.tensor(mean, device=pixels.device)
-    return ((pixels.float() - offset) * scale).permute(0, 3, 1, 2)
+    return ((pixels.float() - offset) * scale).movedim(-1, -3)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -18,9 +20,9 @@ def dataset():
     return Dataset(images, labels, ("left", "right"), (0.4,), (0.3,), "sides")
 
 
-def whole_epoch(dataset, epoch=0, *, shift_px=0, flip=False):
-    source = Batches(dataset, size=64, shift_px=shift_px, flip=flip, seed=1)
-    (batch,) = source.epoch(epoch)
+def whole_epoch(dataset, epoch=0, *, shift_px=0, flip=False, cutout_px=0, shard=(0, 1)):
+    source = Batches(dataset, size=64, shift_px=shift_px, flip=flip, cutout_px=cutout_px, seed=1)
+    (batch,) = source.epoch(epoch, shard)
     return batch
 
 
@@ -44,8 +46,6 @@ def test_shifts_bring_in_background_and_repeat_with_the_epoch(dataset):
 
 
 def test_photos_repeat_their_edge(dataset):
-    import dataclasses
-
     images = whole_epoch(dataclasses.replace(dataset, photos=True), shift_px=2)[0]
     black = (0 - dataset.mean[0]) / dataset.std[0]
     assert images.min() > black + 0.01
@@ -70,3 +70,37 @@ def test_normalised_equals_the_shared_normalisation():
     mean, std = (0.2, 0.4, 0.6), (0.1, 0.2, 0.3)
     ours = normalised(torch.from_numpy(pixels), mean, std)
     np.testing.assert_allclose(ours.numpy(), normalise(pixels, mean, std), atol=1e-5)
+
+
+def test_cutout_sets_a_square_of_each_image_to_the_mean(dataset):
+    dataset = dataclasses.replace(dataset, mean=(128 / 255,))  # no pixel is 128
+    images, labels = whole_epoch(dataset, cutout_px=3)
+    plain, same = whole_epoch(dataset)
+    assert torch.equal(labels, same)
+    erased = images.abs() < 1e-6  # [B, 1, H, W]
+    assert torch.equal(images[~erased], plain[~erased])
+    heights, widths = erased.any(3).sum(2).flatten(), erased.any(2).sum(2).flatten()
+    assert torch.equal(erased.sum((1, 2, 3)), heights * widths)  # whole rectangles
+    assert heights.max() == widths.max() == 3  # cut where the square leaves the image
+    assert (heights * widths).float().mean() > 0.6 * 9
+    assert erased.any(0).all()  # every pixel is erased in some image
+    assert torch.equal(images, whole_epoch(dataset, cutout_px=3)[0])
+    assert not torch.equal(images, whole_epoch(dataset, epoch=1, cutout_px=3)[0])
+
+
+def test_shards_are_the_parts_of_the_whole_batch(dataset):
+    options = {"epoch": 2, "shift_px": 2, "flip": True, "cutout_px": 3}
+    images, labels = whole_epoch(dataset, **options)
+    for first in range(3):
+        part, ours = whole_epoch(dataset, **options, shard=(first, 3))
+        assert torch.equal(part, images[first::3]) and torch.equal(ours, labels[first::3])
+
+
+def test_frames_of_events_are_augmented_alike(dataset):
+    """A sample of equal frames stays one, and each frame is what a still image becomes."""
+    events = dataclasses.replace(dataset, images=np.stack([dataset.images] * 3, axis=1))
+    options = {"shift_px": 2, "flip": True, "cutout_px": 3}
+    frames, _ = whole_epoch(events, **options)
+    still, _ = whole_epoch(dataset, **options)
+    assert frames.shape == (64, 3, 1, 8, 8)
+    assert all(torch.equal(frames[:, t], still) for t in range(3))

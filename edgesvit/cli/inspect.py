@@ -54,11 +54,14 @@ def inspect(program: Path | None, model: str | None, data: str | None, images: i
     else:
         loaded = file.read(program)
         shown = options.load(data, "test").images if data else _own_image(loaded)
+    if shown.shape[1:] != _image_shape(loaded):
+        raise UsageError(f"{data} has images of {shown.shape[1:]}, the program takes "
+                         f"{_image_shape(loaded)}", "choose --data to match the program")
     shown = shown[:images]
     done = work(loaded, shown)
     rows = [_row(loaded, *parts) for parts in zip(loaded.ops, done, ends(loaded), strict=True)]
     about = {"time_steps": loaded.time_steps, "file_bytes": len(file.to_bytes(loaded)),
-             "arena_bytes": _arena_bytes(loaded), "images": len(shown)}
+             "arena_bytes": plan(loaded).arena_bytes, "images": len(shown)}
     if plot:
         name = Path(program or model or options.DEFAULT_MODEL).name
         title = f"{name}, T = {loaded.time_steps}: the work for an image, mean of {len(shown)}"
@@ -72,18 +75,18 @@ def inspect(program: Path | None, model: str | None, data: str | None, images: i
     for label, channels in _streams(loaded).items():
         click.echo(f"{label}: {channels} channels, to be pruned together")
     click.echo(f"T = {loaded.time_steps}, file {about['file_bytes']:,} bytes, arena "
-               f"{about['arena_bytes']:,} bytes, {len(shown)} images, energy estimated")
+               f"{about['arena_bytes']:,} bytes, images: mean of {len(shown)}, energy estimated")
+
+
+def _image_shape(program: Program) -> tuple[int, ...]:
+    """[H, W, C] of an image, [T, H, W, C] of event frames."""
+    frames = program.input.kind == Kind.LEVELS
+    return (program.time_steps, *program.input.shape) if frames else program.input.shape
 
 
 def _own_image(program: Program) -> np.ndarray:
-    shape = program.input.shape
-    if program.input.kind == Kind.LEVELS:
-        shape = (program.time_steps, *shape)
-    return (program.check.image if program.check else np.zeros(shape, np.uint8))[None]
-
-
-def _arena_bytes(program: Program) -> int:
-    return plan(program).arena_bytes
+    image = program.check.image if program.check else np.zeros(_image_shape(program), np.uint8)
+    return image[None]
 
 
 def _streams(program: Program) -> dict[str, int]:
@@ -117,7 +120,9 @@ def _readable(row: dict) -> tuple:
     """A row or the total as the cells of HEADER; what an operator does not have is a dash."""
     reads, writes = row.get("reads_stream"), row.get("writes_stream")
     stream = f"{reads}>{writes}" if reads or writes else ""
-    counts = [si(round(row[name])) if row[name] else None
+    # No spikes were added because none came (0), or because none can come (a dash).
+    idle = "rate" in row and row["rate"] is None
+    counts = [si(round(row[name])) if row[name] or (name == "sops" and not idle) else None
               for name in ("macs", "multiplies", "sops")]
     shares = [None if row.get(name) is None else f"{100 * row[name]:.1f}"
               for name in ("rate", "union")]

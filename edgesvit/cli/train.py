@@ -1,5 +1,6 @@
 """edgesvit train: train a model, or fine-tune the one in a run folder."""
 
+import os
 import shlex
 import sys
 import time
@@ -19,6 +20,8 @@ Examples:
   edgesvit train --data cifar10:data/cifar-10-batches-bin --run runs/cifar --dim 96 --bf16
   edgesvit train --data digits --run runs/v3 --family sdt_v3 --levels 4
   edgesvit train --data digits --run runs/tuned --from runs/pruned --epochs 5
+  edgesvit train --data digits --run runs/int4 --from runs/digits --epochs 5 --weight-bits 4
+  torchrun --nproc-per-node 2 -m -- edgesvit train --data digits --run runs/two
 """
 FAMILIES = ("spikformer", "sdt_v1", "sdt_v2", "sdt_v3", "qkformer")  # known without torch
 SHAPE = ("family", "dim", "depth", "heads", "time_steps", "levels", "mlp_ratio", "stem", "pool",
@@ -48,14 +51,28 @@ SHAPE = ("family", "dim", "depth", "heads", "time_steps", "levels", "mlp_ratio",
 @click.option("--attention-scale", type=float, default=0.125, show_default=True,
               help="Of spikformer only.")
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True)
+@click.option("--optimizer", type=click.Choice(["adamw", "lamb"]), default="adamw",
+              show_default=True, help="LAMB is for large batches.")
 @click.option("--lr", "learning_rate", type=click.FloatRange(0, min_open=True), default=2e-3,
               show_default=True, help="Highest learning rate of the cosine.")
 @click.option("--weight-decay", type=click.FloatRange(0), default=0.02, show_default=True)
+@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.05,
+              show_default=True)
 @click.option("--shift", "shift_px", type=click.IntRange(0), default=1, show_default=True,
               help="Move training images by up to this many pixels.")
 @click.option("--flip/--no-flip", default=None, help="Mirror images. [default: photos only]")
+@click.option("--cutout", "cutout_px", type=click.IntRange(0), default=0, show_default=True,
+              help="Set a square of this many pixels of each image to the mean.")
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
               help="Keep the average of the weights, for example 0.998.")
+@click.option("--weight-bits", type=click.IntRange(2, 8), metavar="2..8",
+              help="Train with weights rounded to these bits, as in the program. [default: float]")
+@click.option("--teacher", default="", metavar="FOLDER|timm:NAME[@FILE]",
+              help="Learn from the answers of this model too.")
+@click.option("--distil-temperature", type=click.FloatRange(0), default=2.0, show_default=True,
+              help="Softens the teacher's answers; 0: learn its hard label.")
+@click.option("--distil-weight", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+              help="The teacher's share of the loss.")
 @click.option("--bf16", is_flag=True, help="Convolve in bfloat16: faster where the CPU has it.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
@@ -75,6 +92,7 @@ def train(ctx: click.Context, as_json: bool, **options) -> None:
              if ctx.get_parameter_source(p.name) is not ParameterSource.DEFAULT}
     shape = {name: options.pop(name) for name in SHAPE}
     shape["stem"] = _stem(shape["stem"])
+    options["weight_bits"] = options["weight_bits"] or 0
     settings = TrainSettings(architecture=_architecture(Architecture, shape, given), **options)
     try:
         with _bar() as show:
@@ -82,7 +100,8 @@ def train(ctx: click.Context, as_json: bool, **options) -> None:
     except KeyboardInterrupt:
         click.echo("interrupted: the same command continues behind the last whole epoch", err=True)
         sys.exit(130)
-    _answer(folder, as_json)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one answers
+        _answer(folder, as_json)
 
 
 def _architecture(kind: type, shape: dict, given: set[str]):
@@ -156,9 +175,13 @@ def _answer(folder, as_json: bool) -> None:
         print_json({"run": str(folder.path), "data": card.data, "config": card.config,
                     "metrics": card.metrics, "command": card.command})
         return
-    click.echo(table(("model", "shape", "float accuracy", "images"), [(
-        str(folder.path), _shape_of(card.config),
-        f"{card.metrics['test_accuracy']:.2%}", round(card.metrics["test_images"]))]))
+    columns = {"model": str(folder.path), "shape": _shape_of(card.config),
+               "float accuracy": f"{card.metrics['test_accuracy']:.2%}"}
+    if "fake_quantized_accuracy" in card.metrics:
+        columns[f"with {card.weight_bits}-bit weights"] = (
+            f"{card.metrics['fake_quantized_accuracy']:.2%}")
+    columns["images"] = round(card.metrics["test_images"])
+    click.echo(table(tuple(columns), [tuple(columns.values())]))
 
 
 def _shape_of(config) -> str:

@@ -18,8 +18,10 @@ from edgesvit.models.config import SdtV3Config
 from edgesvit.models.integer_lif import IntegerLif
 from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
 from edgesvit.models.sdt_v2 import (
+    BRANCH_ENDS,
     attend,
     initialise,
+    initialise_bns,
     mlp_ratio_of,
     option,
     stage_widths,
@@ -54,6 +56,7 @@ class SdtV3(nn.Module):
         self.spike = IntegerLif(levels, "even", divided=False)  # the classifier reads 0..D
         self.head = nn.Linear(e3, config.classes)
         self.apply(initialise)
+        initialise_bns(self, 1.0, (*BRANCH_ENDS, ".pwconv2.1"), edge=0.5)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images

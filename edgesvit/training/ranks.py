@@ -1,5 +1,6 @@
 """One training in several processes, as torchrun starts them."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,10 @@ class Ranks:
         return self.rank == 0
 
     def shared(self, model: nn.Module) -> nn.Module:
-        """`model`, whose backward gives every rank the mean of all ranks' gradients."""
+        """`model`, whose backward gives every rank the mean of all ranks' gradients.
+
+        Only while the returned module is alive.
+        """
         return DistributedDataParallel(model) if self.world > 1 else model
 
     def sum(self, totals: Tensor) -> Tensor:
@@ -56,4 +60,5 @@ def joined() -> Iterator[Ranks]:
     try:
         yield Ranks(distributed.get_rank(), world, device)
     finally:
+        gc.collect()  # a shared model left in a cycle would keep its threads, and abort at exit
         distributed.destroy_process_group()

@@ -14,8 +14,8 @@
 /* Kept apart: in one function, two loops would fight for registers and share one large frame. */
 #define ESV_APART __attribute__((noinline))
 
-/* Write what becomes of current (n), channels first .. first + n of `token` at step t. Steps come in
- * order; state (n) is this function's from step 0 to T - 1. n is at most ESV_TILE. */
+/* Write what becomes of current (n), channels first .. first + n of `token` at step t. Steps come
+ * in order; state (n) is this function's from step 0 to T - 1. n is at most ESV_TILE. */
 void esv_after_currents(const esv_after *after, uint32_t t, uint32_t token, uint32_t first,
                         uint32_t n, const int32_t *current, int32_t *state);
 

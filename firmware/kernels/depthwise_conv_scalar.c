@@ -8,8 +8,8 @@ typedef struct {
     uint32_t t;
 } place;
 
-/* current (n) of channels first .. first + n. Added unsigned: a damaged program's sums may wrap, but
- * never overflow. */
+/* current (n) of channels first .. first + n. Added unsigned: a damaged program's sums may wrap,
+ * but never overflow. */
 static ESV_INLINE void sum_taps(const esv_window *w, const esv_conv *conv, enum esv_kind kind,
                                 const void *input, place p, uint32_t first, uint32_t n,
                                 int32_t *current)

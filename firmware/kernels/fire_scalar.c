@@ -1,7 +1,7 @@
 #include "after.h"
 
-/* current (n) = the sum over `tokens` tokens. Added unsigned: a damaged program's sums may wrap, but
- * never overflow. */
+/* current (n) = the sum over `tokens` tokens. Added unsigned: a damaged program's sums may wrap,
+ * but never overflow. */
 static void sum_tokens(const int16_t *membranes, uint32_t tokens, uint32_t channels, uint32_t n,
                        int32_t *current)
 {

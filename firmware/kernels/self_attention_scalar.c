@@ -50,21 +50,21 @@ static ESV_INLINE void key_value(const esv_attention *a, const head_view *head, 
     }
 }
 
-/* out (n) = the number of thresholds that each current reaches. */
-static void count_thresholds(const esv_attention *a, const uint32_t *current, uint32_t n,
-                             uint8_t *out)
+/* out (n) = the number of thresholds that each sum, shifted, reaches. */
+static void count_thresholds(const esv_attention *a, const uint32_t *sum, uint32_t n, uint8_t *out)
 {
     for (uint32_t j = 0; j < n; j++) {
+        int32_t current = (int32_t)(sum[j] << a->shift);
         uint32_t level = 0;
         for (uint32_t d = 0; d < a->levels; d++) {
-            level += (int32_t)current[j] >= a->level_threshold[d];
+            level += current >= a->level_threshold[d];
         }
         out[j] = (uint8_t)level;
     }
 }
 
-/* Output channels first .. first + n of one token. Added unsigned: the sums of levels that a damaged
- * program feeds may wrap, but never overflow. */
+/* Output channels first .. first + n of one token. Added unsigned: the sums of levels that a
+ * damaged program feeds may wrap, but never overflow. */
 static ESV_INLINE void attend(const esv_attention *a, const head_view *head, uint32_t token,
                               uint32_t first, uint32_t n, int levels, const uint16_t *counts)
 {
@@ -85,15 +85,13 @@ static ESV_INLINE void attend(const esv_attention *a, const head_view *head, uin
                 }
             }
         }
-        for (uint32_t j = 0; j < n; j++) {
-            acc[j] <<= a->shift;
-        }
         if (levels) {
             count_thresholds(a, acc, n, out + t * a->tokens * head->value_stride);
             continue;
         }
         for (uint32_t j = 0; j < n; j++) {
-            uint32_t fired = esv_lif32(&membrane[j], (int32_t)acc[j], a->threshold);
+            int32_t current = (int32_t)(acc[j] << a->shift);
+            uint32_t fired = esv_lif32(&membrane[j], current, a->threshold);
             out[j] = (uint8_t)(out[j] | fired << t);
         }
     }

@@ -3,8 +3,8 @@
  * For each output token the inputs that fired at step t are listed once, as row numbers of the
  * weight matrix; every tile of output channels then adds those rows and runs its neurons. Channels
  * with a certificate accumulate in int16 (modulo 2^16, exact because the final sum fits), others in
- * int32. `convolve` is the way from spikes to spikes that most networks spend their time in; whatever
- * pools, or goes on to levels or membranes, takes the currents out first.
+ * int32. `convolve` is the way from spikes to spikes that most networks spend their time in;
+ * whatever has levels or membranes at an end, or pools, takes the currents out first.
  */
 #include <stddef.h>
 
@@ -77,13 +77,18 @@ static void list_levels(const esv_window *w, const uint8_t *levels, uint32_t pix
                         event_list *events)
 {
     for (uint32_t t = 0; t < w->time_steps; t++) {
-        const uint8_t *level = levels + (t * w->height * w->width + pixel) * w->channels;
+        const uint8_t *in = levels + (t * w->height * w->width + pixel) * w->channels;
+        uint32_t count = events[t].count;
+        uint16_t *row = events[t].row;
+        uint8_t *level = events[t].level;
+        /* Written before it is known whether it counts: a branch on data would often be guessed
+         * wrong. There is room, the list holds all inputs. */
         for (uint32_t c = 0; c < w->channels; c++) {
-            if (level[c]) {
-                events[t].level[events[t].count] = level[c];
-                events[t].row[events[t].count++] = (uint16_t)(base + c);
-            }
+            level[count] = in[c];
+            row[count] = (uint16_t)(base + c);
+            count += in[c] != 0;
         }
+        events[t].count = count;
     }
 }
 
@@ -146,31 +151,45 @@ static uint32_t run_tile(const esv_window *w, const esv_conv *conv, const event_
     return n;
 }
 
-static ESV_APART void sum_events(const esv_conv *conv, uint32_t stride, const event_list *events,
-                                 uint32_t first, uint32_t n, int certified, int32_t *current)
+static ESV_APART void sum_narrow(const esv_conv *conv, uint32_t stride, const event_list *events,
+                                 uint32_t first, uint32_t n, uint16_t *restrict sum)
 {
-    if (!certified) {
-        sum_rows32(conv, stride, events, first, n, current);
-    } else if (n == ESV_TILE) {
-        sum_rows16(conv, stride, events, first, ESV_TILE, current);
+    if (n == ESV_TILE) {
+        sum_rows16(conv, stride, events, first, ESV_TILE, sum);
     } else {
-        sum_rows16(conv, stride, events, first, n, current);
+        sum_rows16(conv, stride, events, first, n, sum);
     }
+}
+
+static ESV_APART void sum_wide(const esv_conv *conv, uint32_t stride, const event_list *events,
+                               uint32_t first, uint32_t n, uint32_t *restrict sum)
+{
+    sum_rows32(conv, stride, events, first, n, sum);
 }
 
 /* largest (T, out_channels) = max(largest, the currents of the position that was gathered). */
 static void raise_currents(const esv_window *w, const esv_conv *conv, const event_list *events,
                            int32_t *largest)
 {
-    int32_t current[ESV_TILE];
-    for (uint32_t first = 0; first < w->out_channels; first += ESV_TILE) {
-        uint32_t left = w->out_channels - first, n = left < ESV_TILE ? left : ESV_TILE;
+    uint32_t stride = w->out_channels, wide[ESV_TILE];
+    uint16_t narrow[ESV_TILE];
+    for (uint32_t first = 0; first < stride; first += ESV_TILE) {
+        uint32_t left = stride - first, n = left < ESV_TILE ? left : ESV_TILE;
         int certified = all_certified(conv->certified, first, n);
         for (uint32_t t = 0; t < w->time_steps; t++) {
-            int32_t *most = largest + t * w->out_channels + first;
-            sum_events(conv, w->out_channels, &events[t], first, n, certified, current);
+            int32_t *most = largest + t * stride + first;
+            if (certified) {
+                sum_narrow(conv, stride, &events[t], first, n, narrow);
+                for (uint32_t i = 0; i < n; i++) {
+                    int32_t current = (int16_t)narrow[i];
+                    most[i] = current > most[i] ? current : most[i];
+                }
+                continue;
+            }
+            sum_wide(conv, stride, &events[t], first, n, wide);
             for (uint32_t i = 0; i < n; i++) {
-                most[i] = current[i] > most[i] ? current[i] : most[i];
+                int32_t current = (int32_t)wide[i];
+                most[i] = current > most[i] ? current : most[i];
             }
         }
     }
@@ -195,8 +214,9 @@ static int32_t positions(uint32_t size, const esv_window *w)
     return (int32_t)((size + 2u * w->pad - w->kernel) / w->stride + 1);
 }
 
-/* As convolve_to_any, but each output token takes the largest currents of a window of positions. Windows
- * overlap, and positions in two of them are computed twice: no row of currents has to be kept. */
+/* As convolve_to_any, but each output token takes the largest currents of a window of positions.
+ * Windows overlap, and positions in two of them are computed twice: no row of currents has to be
+ * kept. */
 static ESV_APART void convolve_pooled(const esv_window *w, const esv_conv *conv,
                                       const uint8_t *input, event_list *events, int32_t *largest)
 {
@@ -217,7 +237,22 @@ static ESV_APART void convolve_pooled(const esv_window *w, const esv_conv *conv,
     }
 }
 
-/* The currents of a tile, step by step, on to levels or membranes. */
+/* current (n) of channels first .. first + n at the step of `events`. */
+static void sum_events(const esv_conv *conv, uint32_t stride, const event_list *events,
+                       uint32_t first, uint32_t n, int certified, int32_t *current)
+{
+    uint16_t narrow[ESV_TILE];
+    if (!certified) {
+        sum_wide(conv, stride, events, first, n, (uint32_t *)current);
+        return;
+    }
+    sum_narrow(conv, stride, events, first, n, narrow);
+    for (uint32_t i = 0; i < n; i++) {
+        current[i] = (int16_t)narrow[i];
+    }
+}
+
+/* The currents of a tile, step by step, on to what becomes of them. */
 static ESV_APART void convolve_to_any(const esv_window *w, const esv_conv *conv,
                                       const uint8_t *input, event_list *events)
 {
@@ -264,7 +299,7 @@ static void run(const esv_window *w, const esv_conv *conv, const uint8_t *input,
     }
     if (w->pool) {
         convolve_pooled(w, conv, input, events, scratch);
-    } else if (conv->after.kind == ESV_SPIKES) {
+    } else if (conv->after.kind == ESV_SPIKES && !with_levels) {
         convolve(w, conv, input, conv->after.out, events);
     } else {
         convolve_to_any(w, conv, input, events);

@@ -339,7 +339,8 @@ static esv_status check_ends(const context *c)
     esv_value in = esv_read_value(c->file, &c->header, c->header.input);
     esv_value out = esv_read_value(c->file, &c->header, c->header.output);
     int has_check = c->header.check_input_at != 0;
-    if ((in.kind != ESV_PIXELS && in.kind != ESV_LEVELS) || out.kind != ESV_LOGITS || c->op.output != c->header.output) {
+    if ((in.kind != ESV_PIXELS && in.kind != ESV_LEVELS) || out.kind != ESV_LOGITS ||
+        c->op.output != c->header.output) {
         return ESV_BAD_HEADER;
     }
     if (has_check && (!in_file(c, c->header.check_input_at,

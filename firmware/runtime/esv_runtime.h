@@ -42,9 +42,9 @@ esv_status esv_open(esv_program *program, const void *file, uint32_t file_bytes)
 /* One short English phrase for a status. */
 const char *esv_status_text(esv_status status);
 
-/* Where the input goes before esv_run, inside the arena: an image (H, W, C) uint8, or for networks on
- * events counts (T, H, W, C) uint8. It is overwritten by the run: its place is reused as soon as the
- * first convolution has read it. */
+/* Where the input goes before esv_run, inside the arena: an image (H, W, C) uint8, or for networks
+ * on events counts (T, H, W, C) uint8. It is overwritten by the run: its place is reused as soon as
+ * the first convolution has read it. */
 uint8_t *esv_input(const esv_program *program, void *arena);
 
 /* Class scores (classes,) int32, valid after esv_run until the next write to the arena. */

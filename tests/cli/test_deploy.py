@@ -240,7 +240,7 @@ def test_a_qkformer_trains_and_deploys(tmp_path):
     small = ("--family", "qkformer", "--dim", "32", "--depth", "3", "--heads", "8")
     run = edgesvit("train", "--data", "digits", "--run", str(tmp_path / "qk"), "--epochs", "1",
                    *small)
-    assert run.returncode == 0 and "qkformer dim 32, 3 blocks" in run.stdout, run.stderr
+    assert run.returncode == 0 and "qkformer, 36,038 parameters" in run.stdout, run.stderr
     deployed = edgesvit("deploy", "--model", str(tmp_path / "qk"), "--target", "host", "--images",
                         "4", "--run", str(tmp_path / "run"), "--json")
     assert deployed.returncode == 0, deployed.stderr

@@ -78,3 +78,9 @@ def test_event_frames_without_an_image_of_their_own(tmp_path):
     assert program.input.kind == Kind.LEVELS and program.time_steps > 1
     document = answer(edgesvit("inspect", path, "--json"))
     assert document["operators"][0]["rate"] == 0 and np.isfinite(document["total"]["field_mj"])
+
+
+def test_images_of_another_shape_are_one_clear_line(tmp_path):
+    _, path = stored(tmp_path, SEED)
+    run = edgesvit("inspect", path, "--data", "digits")
+    assert run.returncode == 2 and "(8, 8, 1)" in run.stderr and "Traceback" not in run.stderr

@@ -7,7 +7,7 @@ from edgesvit import profiles, targets
 from edgesvit.cost import memory
 from edgesvit.errors import DoesNotFit
 from edgesvit.program.file import to_bytes
-from edgesvit.program.ops import Classify, Conv
+from edgesvit.program.ops import Classify, Conv, SelfAttention
 from edgesvit.program.plan import plan
 from tests.program.programs import Builder, random_membrane_program, random_program
 
@@ -60,9 +60,10 @@ def test_the_table_has_three_columns_and_says_none_where_nobody_knows():
     assert (stack.linked_bytes, stack.observed_bytes) == (None, None)
 
 
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("make", [random_program, random_membrane_program])
-def test_parameters_are_what_the_file_holds(make):
-    program = make(5)
+def test_parameters_are_what_the_file_holds(make, seed):
+    program = make(seed)
     held = sum(memory.parameter_bytes(op) for op in program.ops)
     # Beside them: the header, 16 bytes a value, 48 an operator, padding, proofs and names.
     beside = len(to_bytes(program)) - held
@@ -71,8 +72,11 @@ def test_parameters_are_what_the_file_holds(make):
         weights = op.weight.size if isinstance(op, Conv | Classify) else 0
         others = memory.parameters(op) - weights
         assert memory.parameter_bytes(op) == weights + 4 * others
-        if isinstance(op, Conv) and op.scale is not None:
-            assert others == 2 * op.channels
+        if isinstance(op, Conv):
+            after = op.scale if op.scale is not None else op.threshold  # D of them for levels
+            assert others == op.channels + after.size
+        if isinstance(op, SelfAttention):
+            assert others == len(op.level_thresholds)
 
 
 def test_depthwise_weights_can_be_the_largest():

@@ -160,6 +160,19 @@ def test_dense_macs_and_rescales_of_known_shapes():
     assert {row.macs for row in by_type[Fire]} == {0}
 
 
+def test_a_coincidence_is_of_key_and_value():
+    build = Builder(np.random.default_rng(0), 2, (1, 2, 1))
+    build.attend_hadamard(build.encode(3, kernel=1, pad=0), 3)
+    op, values = build.ops[-1], tuple(build.values)
+    assert isinstance(op, HadamardAttention)
+    # Codes of two steps: key and value meet at step 0 of the first channel and both of the last.
+    codes = {op.query: [[[3, 3, 3], [3, 3, 3]]], op.key: [[[1, 1, 3], [0, 2, 0]]],
+             op.value: [[[3, 2, 3], [3, 1, 3]]]}
+    row = operations._work(op, Program(2, values, tuple(build.ops)),
+                           {name: np.array(code, np.uint8) for name, code in codes.items()})
+    assert (row.sops_int16, row.sops_int32, row.rate, row.macs) == (0, 3, 1, 2 * 2 * 3)
+
+
 def test_work_is_the_mean_of_the_images():
     program = random_membrane_program(2)
     images = np.stack([random_image(program, seed) for seed in (1, 2)])

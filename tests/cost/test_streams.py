@@ -1,6 +1,7 @@
 """Residual streams: which values share their channels."""
 
 import numpy as np
+import pytest
 
 from edgesvit.cost.streams import ends, streams
 from edgesvit.program.ops import Kind
@@ -54,6 +55,39 @@ def test_no_addition_is_no_stream():
 def test_a_depth_wise_branch_keeps_the_channels():
     build = builder()
     x = build.encode(8, gives=STREAM)
-    y = build.depthwise(build.fire(x), gives=STREAM, stream=x)
+    inner = build.conv(build.fire(x), 8)
+    y = build.depthwise(inner, gives=STREAM, stream=x)
     program = build.finish(build.fire(y), 5)
-    assert set(streams(program)) == {"v1", "v2", "v3", "v4"}
+    assert set(streams(program)) == {"v1", "v2", inner.name, y.name, "v5"}
+
+
+def test_token_attention_passes_the_channels_of_its_keys():
+    build = builder()
+    x = build.encode(8)
+    program = build.finish(build.add(x, build.attend_tokens(x, 2, 4)), 5)
+    attention = program.ops[3]
+    assert attention.key in streams(program) and attention.query not in streams(program)
+
+
+@pytest.mark.parametrize(("name", "widths"), [
+    ("spikformer-2-384-cifar10", [384]), ("qkformer-4-384-cifar10", [96, 192, 384]),
+    ("sdt-2-256-cifar10", [256]), ("metaspikformer_8_256", [32, 64, 128, 256, 360]),
+    ("Efficient_Spiking_Transformer_t", [12, 24, 48, 96, 128])])
+def test_published_models_have_a_stream_a_stage(name, widths):
+    torch = pytest.importorskip("torch")
+    from edgesvit.models import families
+    from edgesvit.program.build import build
+
+    [config] = [v.config for f in families.FAMILIES.values() for v in f.VARIANTS if v.name == name]
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in families.build(config).state_dict().items()}
+    weights = {key: np.broadcast_to(np.float32(1), shape) for key, shape in shapes.items()}
+    program = build(config, weights, (0.0,) * 3, (1.0,) * 3)
+    label = streams(program)
+    found = {label[name]: program.value(name).shape[2] for name in label}
+    assert found == {f"s{i}": width for i, width in enumerate(widths)}
+    joined = [end for end in ends(program) if end.reads and end.writes not in ("", end.reads)]
+    # Each stage but the first begins with a layer, or QKFormer's two, that read the stage before.
+    assert len(joined) >= len(widths) - 1
+    assert all(len({program.value(n).shape[2] for n in label if label[n] == s}) == 1
+               for s in found)

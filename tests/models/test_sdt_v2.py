@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from edgesvit.errors import UsageError
 from edgesvit.models import sdt_v2 as family
 from edgesvit.models.config import SdtV2Config, sdt_v2
+from edgesvit.models.lif import Lif
 from edgesvit.models.rep_conv import BnAndPad, RepConv, fold_rep_conv
 from edgesvit.models.sdt_v2 import VARIANTS, attend, build, recognise
 from tests.models import published
@@ -184,11 +185,27 @@ def test_two_heads_give_a_pair_in_training_and_their_mean_otherwise():
 def test_every_parameter_learns():
     torch.manual_seed(0)
     model = build(SMALL).train()
-    model(5 * torch.randn(4, 2, 33, 40)).square().sum().backward()
+    logits = model(5 * torch.randn(4, 2, 33, 40))
+    F.cross_entropy(logits, torch.arange(4)).backward()  # has a slope at logits of 0 too
     without = [name for name, p in model.named_parameters()
                if p.grad is None or not p.grad.isfinite().all()]
     assert without == []
     assert model.downsample1_1.encode_conv.weight.grad.abs().sum() > 0
+
+
+def test_a_fresh_model_fires_everywhere_and_its_gradients_stay_moderate():
+    """With every gain at 1 the attention is silent and the first layer's gradient 10,000."""
+    torch.manual_seed(0)
+    model = build(sdt_v2((16, 16), 1, 10, dim=64, depth=2, heads=4)).train()
+    rates = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Lif):
+            module.register_forward_hook(
+                lambda m, inputs, out, name=name: rates.__setitem__(name, out.mean().item()))
+    logits = model(torch.randn(16, 1, 16, 16))
+    F.cross_entropy(logits, torch.arange(16) % 10).backward()
+    assert min(rates.values()) > 0
+    assert max(p.grad.norm() for p in model.parameters()) < 10
 
 
 def test_both_product_orders_of_attention_agree():

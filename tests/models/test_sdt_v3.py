@@ -194,6 +194,15 @@ def test_every_parameter_learns(family):
     assert model.downsample1_1.encode_conv.weight.grad.abs().sum() > 0
 
 
+def test_the_classifier_of_a_fresh_model_tells_channels_apart():
+    """Around 0 its neurons would all be silent, around 1 all at the same level."""
+    torch.manual_seed(0)
+    model, seen = sdt_v3.build(new_model((28, 28), 1, 10, dim=64, depth=2, heads=4)).train(), []
+    model.spike.register_forward_hook(lambda m, inputs, out: seen.append(out))
+    model(torch.randn(8, 1, 28, 28))
+    assert 0.2 < (seen[0] > 0).float().mean() < 0.8
+
+
 @pytest.mark.parametrize("outer", [None, nn.BatchNorm1d(5)])
 def test_point_wise_rep_conv_folds_into_one_layer(outer):
     torch.manual_seed(3)

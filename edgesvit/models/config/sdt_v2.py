@@ -7,9 +7,9 @@ from edgesvit.models.config.checks import Sizes, check_positive, check_time_step
 
 OFFICIAL_STRIDES = (2, 2, 2, 2, 1)
 OFFICIAL_BLOCKS = (6, 2)
-# Which layer halves a small image first. The second and third leave the most expensive
-# convolution blocks few positions, and the first block, which is narrow, all the pixels.
-HALVING_ORDER = (1, 2, 0, 3)
+# Which layer halves a small image first: downsample2, because it makes the most expensive blocks
+# cheaper and leaves the narrow ones before it, where pixels are lost for good, all positions.
+HALVING_ORDER = (2, 1, 0, 3)
 WIDEST_GRID = 8
 
 
