@@ -55,7 +55,20 @@ def new_config(architecture: Architecture, dataset: Dataset) -> AnyConfig:
         shape["pool"] = shape["pool"] or default_pool(dataset.image_size)
     if family == "qkformer":
         shape["form"] = "cifar"
+    if dataset.frames:
+        shape |= _event_form(family, architecture, dataset)
     return BUILDERS[family](dataset.image_size, dataset.channels, len(dataset.classes), **shape)
+
+
+def _event_form(family: str, architecture: Architecture, dataset: Dataset) -> dict:
+    """What a model of event frames has in place of the options."""
+    if family != "spikformer":
+        raise UsageError(f"{dataset.name} has event frames, which {family} cannot be trained on",
+                         "choose --family spikformer")
+    if architecture.time_steps not in (Architecture().time_steps, dataset.frames):
+        raise UsageError(f"{dataset.name} has {dataset.frames} frames, not "
+                         f"{architecture.time_steps}", f"choose --time-steps {dataset.frames}")
+    return {"form": "dvs", "time_steps": dataset.frames}
 
 
 def default_pool(image_size: tuple[int, int]) -> str:

@@ -78,7 +78,8 @@ def _stream(op: Op, program: Program) -> str:
     """The value that `op` adds to and could write over; '' when there is none."""
     if isinstance(op, Add) and program.value(op.input).kind == Kind.LEVELS:
         return op.input
-    return op.stream if isinstance(op, Conv) else ""
+    # A convolution still reads its input while it writes.
+    return op.stream if isinstance(op, Conv) and op.stream != op.input else ""
 
 
 def _lowest_gap(buffer: Buffer, placed: list[Buffer]) -> int:

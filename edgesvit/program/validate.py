@@ -25,6 +25,8 @@ from edgesvit.program.ops import (
 )
 
 MAX_MEMBRANE = 32767
+MAX_LEVEL = {Kind.PIXELS: 255, Kind.SPIKES: 1, Kind.LEVELS: 255, Kind.LOGITS: 255,
+             Kind.MEMBRANE: MAX_MEMBRANE}
 SUM_LIMIT = 1 << 29  # |accumulator|, |bias| and |threshold| stay below: v + acc fits int32
 
 
@@ -60,8 +62,10 @@ def validate(program: Program) -> Program:
     _require(len({v.name for v in program.values}) == len(program.values), "program",
              "two values share a name")
     for value in program.values:
-        top = MAX_MEMBRANE if value.kind == Kind.MEMBRANE else 255
-        _require(1 <= value.max_level <= top, value.name, f"max_level is not 1 to {top}")
+        top = MAX_LEVEL[value.kind]
+        lowest = top if value.kind in (Kind.PIXELS, Kind.SPIKES) else 1
+        _require(lowest <= value.max_level <= top, value.name,
+                 f"max_level {value.max_level} is not {lowest} to {top}")
     written = {program.input.name}
     for op in program.ops:
         for name in inputs(op):

@@ -61,12 +61,24 @@ def test_folded_pixels_equal_normalised_ones_padding_included():
     mean, std = (100 / 255, 20 / 255), (0.3, 0.2)
     weight, bias = random.normal(size=(9 * 2, 4)), random.normal(size=4)
     pixels = random.integers(0, 256, (9, 2)).astype(float)
-    folded, shift, pad = emitter.fold_pixels(weight, bias, mean, std)
+    folded, zero, pad = emitter.fold_pixels(weight, mean, std)
     assert pad.tolist() == [100, 20]
     normalised = (pixels / 255 - mean) / std
     normalised[:3] = 0  # three taps of zero padding are three pad pixels
     pixels[:3] = pad
-    assert np.allclose(pixels.reshape(-1) @ folded + shift, normalised.reshape(-1) @ weight + bias)
+    currents = (pixels.reshape(-1) - zero) @ folded + bias
+    assert np.allclose(currents, normalised.reshape(-1) @ weight + bias)
+
+
+def test_a_grey_image_gives_the_bias_whatever_the_weights_round_to():
+    weights = random_weights()
+    weights["patch_embed.proj_conv.weight"] += 3.0  # rounding errors that would add up
+    mean = (100 / 255, 20 / 255)
+    op = builder.build(CONFIG, weights, mean, (0.2, 0.2), bits=4).ops[0]
+    grey = np.tile([100, 20], 9) @ op.weight.astype(int) + op.bias
+    step = op.threshold  # one in real numbers
+    _, bias = emitter.fold_batch_norm(np.zeros((1, 2)), 0.0, weights, "patch_embed.proj_bn")
+    assert np.abs(grey / step - bias).max() < 1 / step.min() + 0.01
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from edgesvit.program.ops import Check, Program
 from tests.program.programs import random_image, random_program
 
 
-def with_check(seed: int) -> Program:
-    program = random_program(seed)
+def with_check(seed: int, make: Callable[[int], Program] = random_program) -> Program:
+    program = make(seed)
     image = random_image(program, seed)
     return Program(program.time_steps, program.values, program.ops, ("a", "b"),
                    Check(image, run(program, image)), {"made": "here"})

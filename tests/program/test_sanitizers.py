@@ -10,6 +10,7 @@ import pytest
 from edgesvit.lower.compile import build
 from edgesvit.program.file import to_bytes
 from edgesvit.resources import shipped
+from tests.program.programs import random_membrane_program, random_program
 from tests.program.test_file import with_check
 
 SANITIZE = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined",
@@ -28,10 +29,12 @@ def fuzz_loader() -> Path:
     return build("cc", [own, *sources], [*SANITIZE, *includes], "fuzz_loader", headers)
 
 
-@pytest.mark.parametrize("seed", [1, 4, 5, 6, 7])
-def test_2000_mutated_programs_do_no_harm(fuzz_loader, tmp_path, seed):
+@pytest.mark.parametrize(("make", "seed"), [
+    *((random_program, seed) for seed in (1, 4, 5, 6, 7)),
+    *((random_membrane_program, seed) for seed in (0, 1, 2, 3, 4))])
+def test_2000_mutated_programs_do_no_harm(fuzz_loader, tmp_path, make, seed):
     path = tmp_path / "program.esv"
-    path.write_bytes(to_bytes(with_check(seed)))
+    path.write_bytes(to_bytes(with_check(seed, make)))
     run = subprocess.run([fuzz_loader, path, "2000", str(seed)], capture_output=True, text=True,
                          timeout=240)
     assert run.returncode == 0, run.stderr[-3000:]

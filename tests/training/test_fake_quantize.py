@@ -36,12 +36,12 @@ def only_weights_round(fine, monkeypatch):  # noqa: F811
 def test_the_rounded_weights_are_the_programs(shared, family, bits, only_weights_round):
     """Logits equal those of a program that differs by nothing but its weights, in every family.
 
-    A program takes two constants from the float weights, what a black image and what the border
-    inside a RepConv add to the currents: both are 0 here.
+    A program takes one constant from the float weights, what the border inside a RepConv adds to
+    the currents: it is 0 here.
     """
     official = load_official(shared / "fixtures" / family / "public",
                              FAMILIES[family.removesuffix("_cifar")])
-    mean, std = (0.0, 0.0, 0.0), (0.1, 0.2, 0.5)
+    mean, std = (100 / 255, 50 / 255, 0.0), (0.1, 0.2, 0.5)
     x = official.images.numpy()[:2].transpose(0, 2, 3, 1)
     images = np.clip(np.rint(64 * (x + 2)), 0, 255).astype(np.uint8)
     model = official.model.double().eval()

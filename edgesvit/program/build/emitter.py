@@ -95,18 +95,19 @@ def requantize(ratio: np.ndarray) -> tuple[np.ndarray, int]:
     return np.rint(ratio * 2.0**shift).astype(np.int32), shift
 
 
-def fold_pixels(weight: np.ndarray, bias: np.ndarray, mean: Sequence[float], std: Sequence[float]
+def fold_pixels(weight: np.ndarray, mean: Sequence[float], std: Sequence[float]
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fold x = (pixel / 255 - mean) / std into weight [K, C] and bias [C]; also gives pad_pixel.
+    """The standard deviations and means of x = (pixel / 255 - mean) / std, for the first layer.
 
-    Zero padding of x is a grey level of 255 * mean. The format stores it as an integer: exact for
-    every recipe of this package (they choose such means), half a grey level off at worst.
+    Returns the weight [K, C] of pixels; the grey level [K] at which each input is zero, which the
+    bias must take off with the *rounded* weights, or their rounding would shift every current;
+    and pad_pixel, the same as the format stores it, in integers: exact for every recipe of this
+    package (they choose such means), half a grey level off at worst.
     """
     mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
     taps = weight.shape[0] // len(mean)
     per_input = np.tile(1 / (255 * std), taps)[:, None]
-    shift = np.tile(mean / std, taps) @ weight
-    return weight * per_input, bias - shift, np.rint(255 * mean).astype(np.uint8)
+    return weight * per_input, np.tile(255 * mean, taps), np.rint(255 * mean).astype(np.uint8)
 
 
 class Emitter:
@@ -164,11 +165,11 @@ class Emitter:
                pool: Pool = None, to: Membrane | None = None) -> Value:
         """The first convolution, of an image or of event counts, whose zero stays zero."""
         source = self.values[0]
+        weight, bias = self.conv_constants(layer, bn)
+        weight, zero, pad_pixel = fold_pixels(weight, self.mean, self.std)
         if source.kind == Kind.LEVELS:
-            weight, bias, _ = fold_pixels(*self.conv_constants(layer, bn), self.mean, self.std)
             return self.convolve(name, weight, bias, source, kernel, stride, pool, to)
-        weight, bias, pad_pixel = fold_pixels(*self.conv_constants(layer, bn), self.mean, self.std)
-        weight, bias, after = self._integers(weight, bias, to)
+        weight, bias, after = self._integers(weight, bias, to, zero)
         shape = self._window(source, kernel, stride, pool, weight.shape[1])
         out = self._following(name, shape, to)
         self.ops.append(EncodeConv(source.name, name, kernel, stride, kernel // 2, weight, bias,
@@ -291,11 +292,16 @@ class Emitter:
         unit = np.broadcast_to(unit, source.shape[2])
         return np.tile(unit, weight.shape[0] // source.shape[2])[:, None]
 
-    def _integers(self, weight: np.ndarray, bias: np.ndarray, to: Membrane | None
-                  ) -> tuple[np.ndarray, np.ndarray, dict]:
-        """Weight, bias, and what follows the currents: a neuron's threshold or a new scale."""
+    def _integers(self, weight: np.ndarray, bias: np.ndarray, to: Membrane | None,
+                  zero: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, dict]:
+        """Weight, bias, and what follows the currents: a neuron's threshold or a new scale.
+
+        `zero` [K] are the inputs that stand for zero, if they are not 0.
+        """
         largest = TINY if to else self._highest
         weight, bias, scale = quantize(weight, bias, self.bits, largest)
+        if zero is not None:
+            bias = (bias - np.rint(zero @ weight)).astype(bias.dtype)
         if to is None:
             return weight, bias, {"threshold": self._threshold(scale)}
         factor, shift = requantize(scale / to.unit)
