@@ -1,6 +1,7 @@
 # make demo      set up what the demo needs, then run a trained model on three boards
 # make test      set up what the tests need, then run them
 # make bench     time the integer runtime on this machine beside PyTorch
+# make bench-imagenet  models of ImageNet size on the integer runtime, one image each
 # make docs      write docs/cli.md from the commands
 # make lint      ruff over everything
 VENV ?= .venv
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench docs lint system clean
+.PHONY: demo test bench bench-imagenet docs lint system clean
 
 demo: $(VENV)/.ready
 	$(BIN)/edgesvit deploy --target host,qemu-aarch64,qemu-mps3-an547
@@ -19,6 +20,9 @@ test: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/host_runtime.py
+
+bench-imagenet: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/imagenet_size.py
 
 docs: $(VENV)/.ready-dev
 	$(BIN)/python -m edgesvit.cli.reference > docs/cli.md

@@ -35,12 +35,13 @@ def fine(monkeypatch):
         return np.rint(current * op.scale).astype(np.int64) + (0 if stream is None else stream)
 
     monkeypatch.setattr(emitter, "quantize", quantize)
-    monkeypatch.setattr(emitter, "lif_threshold", lambda threshold, unit: threshold / unit)
+    monkeypatch.setattr(emitter, "lif_threshold", lambda threshold, unit, lost=0.0:
+                        threshold / unit - lost)
     monkeypatch.setattr(emitter, "MAX_MEMBRANE", 2**32)
     monkeypatch.setattr(emitter, "SUM_LIMIT", 2**42)  # of 8-bit weights: 2**60 of ours
     monkeypatch.setattr(emitter, "requantize", lambda ratio: (ratio, 0))
     monkeypatch.setattr(emitter, "int16_certificate", lambda *constants: None)
-    monkeypatch.setattr(emitter.Emitter, "_threshold", lambda self, unit: (
+    monkeypatch.setattr(emitter.Emitter, "_threshold", lambda self, unit, lost=0.0: (
         emitter.level_thresholds(self.levels, unit) if self.levels else 1.0 / unit))
     monkeypatch.setattr(builder, "validate", lambda program: program)
     monkeypatch.setattr(interpret, "follow", follow)

@@ -74,18 +74,25 @@ def quantize(weight: np.ndarray, bias: np.ndarray, bits: int = 8, largest: float
     return (np.rint(weight / scale).astype(np.int8), np.rint(bias / scale).astype(np.int32), scale)
 
 
-def lif_threshold(threshold: float, unit: np.ndarray) -> np.ndarray:
-    """The integer LIF threshold int32 [C] of currents in `unit` [C]; at least 1."""
-    return np.maximum(np.rint(threshold / unit), 1).astype(np.int32)
+def lif_threshold(threshold: float, unit: np.ndarray, lost: np.ndarray | float = 0.0
+                  ) -> np.ndarray:
+    """The integer LIF threshold int32 [C] of currents in `unit` [C]; at least 1.
+
+    `lost` is what the rounded bias lacks at every step. The membrane would have collected 1/2, 3/4,
+    7/8 ... of it, so the threshold comes down by 3/4.
+    """
+    return np.maximum(np.rint(threshold / unit - 0.75 * lost), 1).astype(np.int32)
 
 
-def level_thresholds(levels: int, unit: np.ndarray | float) -> np.ndarray:
+def level_thresholds(levels: int, unit: np.ndarray | float, lost: np.ndarray | float = 0.0
+                     ) -> np.ndarray:
     """The currents, in `unit` [C], from which the integer neuron gives 1..D: int64 [D, C].
 
     round(x) reaches k at x >= k - 1/2; where halves go to the even neighbour, an odd k only above.
+    `lost` is what the rounded bias lacks: taken off the thresholds, its rounding changes nothing.
     """
     k = np.arange(1, levels + 1).reshape(-1, *(1,) * np.ndim(unit))
-    bound = (k - 0.5) / unit
+    bound = (k - 0.5) / unit - lost
     return np.where(k % 2, np.floor(bound) + 1, np.ceil(bound)).astype(np.int64)
 
 
@@ -274,10 +281,10 @@ class Emitter:
         """The highest threshold of a neuron."""
         return self.levels or self.config.threshold
 
-    def _threshold(self, unit: np.ndarray) -> np.ndarray:
+    def _threshold(self, unit: np.ndarray, lost: np.ndarray | float = 0.0) -> np.ndarray:
         if self.levels:
-            return level_thresholds(self.levels, unit).astype(np.int32)
-        return lif_threshold(self.config.threshold, unit)
+            return level_thresholds(self.levels, unit, lost).astype(np.int32)
+        return lif_threshold(self.config.threshold, unit, lost)
 
     def _count_threshold(self, scale: float) -> int:
         # In units of scale / 2**T the membrane is an integer at every step, so comparing it with
@@ -299,11 +306,13 @@ class Emitter:
         `zero` [K] are the inputs that stand for zero, if they are not 0.
         """
         largest = TINY if to else self._highest
+        exact = bias
         weight, bias, scale = quantize(weight, bias, self.bits, largest)
+        lost = exact / scale - bias
         if zero is not None:
             bias = (bias - np.rint(zero @ weight)).astype(bias.dtype)
         if to is None:
-            return weight, bias, {"threshold": self._threshold(scale)}
+            return weight, bias, {"threshold": self._threshold(scale, lost)}
         factor, shift = requantize(scale / to.unit)
         name = to.stream.name if to.stream else ""
         return weight, bias, {"scale": factor, "shift": shift, "stream": name}
