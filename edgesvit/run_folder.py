@@ -1,7 +1,7 @@
 """A run folder: one model on disk with what it is, its weights and every result taken from it.
 
     model.json           what the model is (ModelCard)
-    weights.safetensors  float weights under the family's own names
+    weights.safetensors  weights under the family's own names, floats or packed
     program.esv          the integer program made from them
     results.jsonl        one result per line, only ever added to
 """
@@ -17,6 +17,7 @@ from edgesvit import __version__
 from edgesvit.disk import append_line, read_lines, write_atomic
 from edgesvit.errors import UsageError
 from edgesvit.models.config import AnyConfig
+from edgesvit.packed import unpack
 
 SCHEMA_VERSION = 1
 
@@ -69,13 +70,13 @@ class RunFolder:
             raise UsageError(f"{self.card_path} is damaged: {error}", _RETRAIN) from None
 
     def weights(self) -> dict[str, Any]:
-        """The weights as NumPy arrays by name."""
+        """The weights as NumPy float arrays by name."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
         content = self._read(self.weights_path)
         try:
-            return load(content)
+            return unpack(load(content))
         except (SafetensorError, ValueError, KeyError) as error:
             raise UsageError(f"{self.weights_path} is damaged: {error}", _RETRAIN) from None
 

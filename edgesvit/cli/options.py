@@ -16,7 +16,8 @@ from edgesvit.targets import Target
 DEFAULT_MODEL = "spikformer-digits"
 
 model = click.option("--model", metavar="FOLDER",
-                     help="A run folder. Default: the trained model that ships with edgesvit.")
+                     help="A run folder, or a trained model that ships: spikformer-digits (the "
+                          "default), qkformer-digits, sdt_v1-digits, sdt_v2-digits, sdt_v3-digits.")
 data = click.option("--data", metavar="NAME[:PATH]",
                     help="Held-out images. Default: what the model was trained on.")
 run = click.option("--run", metavar="FOLDER", help="Where results go. Default: runs/MODEL.")
@@ -25,8 +26,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help="The answer as JS
 
 
 def model_folder(name: str | None) -> RunFolder:
-    """The run folder of `--model`."""
-    return RunFolder(name) if name else RunFolder(shipped_model(DEFAULT_MODEL))
+    """The run folder of `--model`; a folder goes before a shipped model of the same name."""
+    own = Path(name or "")
+    if name and (own.exists() or not shipped_model(name).is_dir()):
+        return RunFolder(own)
+    return RunFolder(shipped_model(name or DEFAULT_MODEL))
 
 
 def run_folder(name: str | None, source: RunFolder) -> RunFolder:

@@ -15,7 +15,7 @@ from edgesvit.lower.compile import PACKAGES
 from edgesvit.program.file import to_bytes
 from edgesvit.program.interpret import run as interpret
 from edgesvit.run_folder import RunFolder
-from tests.program.programs import random_image
+from tests.program.programs import random_image, random_membrane_program, random_program
 from tests.program.test_file import with_check
 
 pytestmark = pytest.mark.emulated
@@ -55,10 +55,22 @@ def test_the_shipped_model(deployment, name):
         assert results[0].latency_us is None and results[0].label == "emulated"
 
 
+@pytest.mark.parametrize("name", ["host", "qemu-user-a76", "qemu-mps2-an500"])
+@pytest.mark.parametrize("family", ["qkformer", "sdt_v1", "sdt_v2", "sdt_v3"])
+def test_every_family(tmp_path, family, name):
+    target = target_or_skip(name)
+    folder = RunFolder(tmp_path)
+    ready = prepare(model_folder(f"{family}-digits"), folder, load("digits", "test"), 8)
+    result = deploy(ready, target, profiles.load("fit"), lambda text: None)
+    assert result.logits_equal == 8 and result.accuracy >= 97
+
+
 @pytest.mark.parametrize("name", ["qemu-user-a72", "qemu-mps2-an386"])
-@pytest.mark.parametrize("seed", range(5))
-def test_random_programs_on_an_emulated_core(tmp_path, name, seed):
-    program = with_check(seed)
+@pytest.mark.parametrize(("make", "seed"), [
+    *((random_program, seed) for seed in range(5)),
+    *((random_membrane_program, seed) for seed in range(5))])
+def test_random_programs_on_an_emulated_core(tmp_path, name, make, seed):
+    program = with_check(seed, make)
     path = tmp_path / "program.esv"
     path.write_bytes(to_bytes(program))
     images = np.stack([random_image(program, seed + i) for i in range(3)])
