@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ def shared() -> Path:
     if not (folder / "fixtures").is_dir():
         pytest.skip(f"needs the shared fixtures: no {folder}/fixtures (EDGESVIT_SHARED moves it)")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c():
+    """A suite started in a shell's background ignores Ctrl-C, and so would all it starts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
