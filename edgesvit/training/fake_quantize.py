@@ -17,9 +17,9 @@ from edgesvit.batches import evaluate
 from edgesvit.data import Dataset
 from edgesvit.models.rep_conv import RepConv
 from edgesvit.models.sdt_v2 import SepConv
+from edgesvit.program.build.emitter import DEVIATIONS, TINY
 
 HEADS = ("head.weight", "head_kd.weight")
-DEVIATIONS = 6  # of a batch norm's input: how far a program takes it to reach
 
 
 class FakeQuantized(nn.Module):
@@ -110,4 +110,4 @@ def _reach_inside(rep_conv: RepConv) -> Tensor:
 
 
 def _positive(reach: Tensor) -> Tensor:
-    return reach.clamp_min(1e-6)  # a channel that is always 0 has some unit all the same
+    return reach.clamp_min(TINY)  # a channel that is always 0 has some unit all the same
