@@ -10,16 +10,16 @@ from edgesvit.data import Dataset
 
 
 class Batches:
-    """Shuffled batches of a training split: shifted, perhaps mirrored, perhaps partly erased.
+    """Shuffled batches of a training split: shifted, perhaps cropped, mirrored or partly erased.
 
     Order and augmentation depend on the seed and the epoch alone, so that a resumed training sees
     what an uninterrupted one would have seen.
     """
 
     def __init__(self, dataset: Dataset, *, size: int, shift_px: int, flip: bool, seed: int,
-                 cutout_px: int = 0):
+                 cutout_px: int = 0, crop_share: float = 1.0):
         self.size, self.shift_px, self.flip, self.seed = size, shift_px, flip, seed
-        self.cutout_px = cutout_px
+        self.cutout_px, self.crop_share = cutout_px, crop_share
         self.mean, self.std = dataset.mean, dataset.std
         # One border pixel is enough: a shift reads it as often as it needs. Photos repeat their
         # edge, drawings stand on an empty ground.
@@ -58,8 +58,11 @@ class Batches:
         height, width = self.images.shape[-3] - 2, self.images.shape[-2] - 2
         far = self.shift_px
         down, right = torch.randint(-far, far + 1, (2, count, 1), generator=random)
-        rows = (torch.arange(1, height + 1) + down).clamp(0, height + 1)
-        columns = (torch.arange(1, width + 1) + right).clamp(0, width + 1)
+        rows, columns = torch.arange(height)[None], torch.arange(width)[None]
+        if self.crop_share < 1:
+            rows, columns = self._crops(count, random)
+        rows = (rows + down + 1).clamp(0, height + 1)
+        columns = (columns + right + 1).clamp(0, width + 1)
         if self.flip:
             mirrored = torch.rand(count, 1, generator=random) < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
@@ -67,6 +70,22 @@ class Batches:
         if self.cutout_px:
             centres = torch.rand(count, 2, generator=random) * torch.tensor([height, width])
         return rows, columns, centres
+
+    def _crops(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Rows [B, H] and columns [B, W] that stretch a part of each image over all of it.
+
+        The part has between `crop_share` and all of the area and sides of 3:4 to 4:3, as in
+        Inception's random crops; pixels are repeated, not interpolated.
+        """
+        area = self.crop_share + (1 - self.crop_share) * torch.rand(count, 1, generator=random)
+        aspect = (4 / 3) ** (2 * torch.rand(count, 1, generator=random) - 1)
+        sides = []
+        for size, stretch in ((self.images.shape[-3] - 2, aspect),
+                              (self.images.shape[-2] - 2, 1 / aspect)):
+            part = size * (area * stretch).sqrt().clamp(max=1)
+            begin = (size - part) * torch.rand(count, 1, generator=random)
+            sides.append((begin + (torch.arange(size) + 0.5) * part / size).long())
+        return sides[0], sides[1]
 
     def _gathered(self, chosen: Tensor, rows: Tensor, columns: Tensor, centres: Tensor) -> Tensor:
         """uint8 [B, (T,) H, W, C] of the chosen images, augmented by one gather."""

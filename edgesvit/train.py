@@ -47,7 +47,8 @@ def _train(settings: TrainSettings, folder: RunFolder, ranks: Ranks,
     dataset, config, parent = _prepare(settings, ranks.world)
     flip = dataset.photos if settings.flip is None else settings.flip
     batches = Batches(dataset, size=settings.batch_size, shift_px=settings.shift_px, flip=flip,
-                      cutout_px=settings.cutout_px, seed=settings.seed)
+                      cutout_px=settings.cutout_px, crop_share=settings.crop_share,
+                      seed=settings.seed)
     session = Session(settings, config, dataset, batches.steps, ranks)
     if settings.start:
         session.load_weights(RunFolder(settings.start).weights())

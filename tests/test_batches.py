@@ -20,8 +20,8 @@ def dataset():
     return Dataset(images, labels, ("left", "right"), (0.4,), (0.3,), "sides")
 
 
-def whole_epoch(dataset, epoch=0, *, shift_px=0, flip=False, cutout_px=0, shard=(0, 1)):
-    source = Batches(dataset, size=64, shift_px=shift_px, flip=flip, cutout_px=cutout_px, seed=1)
+def whole_epoch(dataset, epoch=0, *, shift_px=0, flip=False, shard=(0, 1), **more):
+    source = Batches(dataset, size=64, shift_px=shift_px, flip=flip, seed=1, **more)
     (batch,) = source.epoch(epoch, shard)
     return batch
 
@@ -49,6 +49,20 @@ def test_photos_repeat_their_edge(dataset):
     images = whole_epoch(dataclasses.replace(dataset, photos=True), shift_px=2)[0]
     black = (0 - dataset.mean[0]) / dataset.std[0]
     assert images.min() > black + 0.01
+
+
+def test_crops_stretch_a_part_over_the_whole(dataset):
+    ramp = np.arange(16, dtype=np.uint8) * 16
+    images = np.broadcast_to(ramp[:, None] // 2 + ramp // 2, (64, 16, 16))[..., None]
+    source = dataclasses.replace(dataset, images=images.copy())
+    spans = []
+    for image in whole_epoch(source, crop_share=0.25)[0][:, 0]:
+        down, right = image[:, 0], image[0]
+        assert (down.diff() >= 0).all() and (right.diff() >= 0).all()
+        spans.append(float((down[-1] - down[0]) * (right[-1] - right[0])))
+    whole = float(np.ptp(normalise(images, (0.4,), (0.3,))[0, 0, :, 0])) ** 2
+    assert 0.2 * whole < min(spans) < 0.4 * whole and 0.75 * whole < max(spans) <= whole * 1.001
+    assert torch.equal(*(whole_epoch(source, 5, crop_share=0.5)[0] for _ in range(2)))
 
 
 def test_flips_mirror_about_half_of_the_images(dataset):

@@ -63,6 +63,9 @@ SHAPE = ("family", "dim", "depth", "heads", "time_steps", "levels", "mlp_ratio",
 @click.option("--flip/--no-flip", default=None, help="Mirror images. [default: photos only]")
 @click.option("--cutout", "cutout_px", type=click.IntRange(0), default=0, show_default=True,
               help="Set a square of this many pixels of each image to the mean.")
+@click.option("--crop", "crop_share", type=click.FloatRange(0, 1, min_open=True), default=1.0,
+              show_default=True, help="Stretch a part of each image, of at least this share of its "
+              "area, over all of it.")
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
               help="Keep the average of the weights, for example 0.998.")
 @click.option("--weight-bits", type=click.IntRange(2, 8), metavar="2..8",

@@ -12,7 +12,8 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     A new model needs `architecture`, fine-tuning takes the model of the run folder `start`.
     `shift_px` moves every image at random, `flip` mirrors (None: for photos only), `cutout_px` is
-    the side of a square set to the mean, `ema` averages the weights over about 1 / (1 - ema) steps;
+    the side of a square set to the mean, `crop_share` below 1 stretches a part of at least this
+    share of the image over all of it, `ema` averages the weights over about 1 / (1 - ema) steps;
     0 switches each off. `weight_bits` 2 to 8 trains with weights as the program rounds them, 0 with
     float ones. `teacher` is a run folder or timm:NAME (see training.teacher), whose answers count
     for `distil_weight` of the loss at `distil_temperature`; temperature 0 is its hard label.
@@ -33,6 +34,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
     shift_px: int = 1
     flip: bool | None = None
     cutout_px: int = 0
+    crop_share: float = 1.0
     ema: float = 0.0
     weight_bits: int = 0
     teacher: str = ""
