@@ -1,7 +1,10 @@
 """This machine as a board: the C runtime in our own process."""
 
+import contextlib
 import ctypes
+import itertools
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +22,8 @@ class _Program(ctypes.Structure):
     _fields_ = [("file", ctypes.c_void_p), ("file_bytes", ctypes.c_uint32),
                 ("crc", ctypes.c_uint32), ("arena_bytes", ctypes.c_uint32),
                 ("input_bytes", ctypes.c_uint32), ("classes", ctypes.c_uint16),
-                ("operators", ctypes.c_uint16), ("time_steps", ctypes.c_uint8)]
+                ("operators", ctypes.c_uint16), ("time_steps", ctypes.c_uint8),
+                ("crew", ctypes.c_void_p)]
 
 
 def aligned(count: int) -> np.ndarray:
@@ -32,9 +36,18 @@ def aligned(count: int) -> np.ndarray:
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.esv_status_text.restype = ctypes.c_char_p
-    for name in ("esv_input", "esv_logits"):
+    library.crew_kernel_name.restype = ctypes.c_char_p
+    library.crew_free.argtypes = [ctypes.c_void_p]
+    for name in ("esv_input", "esv_logits", "crew_new"):
         getattr(library, name).restype = ctypes.c_void_p
     return library
+
+
+def kernels(library: Path | None = None) -> list[str]:
+    """The variants of the spike kernels that this processor runs, best first."""
+    loaded = _load(library or host_library())
+    names = (loaded.crew_kernel_name(ctypes.c_uint32(i)) for i in itertools.count())
+    return [name.decode() for name in itertools.takewhile(bool, names)]
 
 
 class HostProgram:
@@ -60,6 +73,19 @@ class HostProgram:
     def _pointer(array: np.ndarray) -> ctypes.c_void_p:
         return ctypes.c_void_p(array.ctypes.data)
 
+    @contextlib.contextmanager
+    def _crewed(self, kernels: str, threads: int) -> Iterator[ctypes.c_void_p]:
+        """The program as one run uses it; EdgesvitError without `kernels` on this processor."""
+        program = _Program.from_buffer_copy(self._program)
+        crew = self._library.crew_new(ctypes.byref(program), kernels.encode() or None,
+                                      ctypes.c_uint32(threads))
+        if not crew:
+            raise EdgesvitError(f"no {kernels or 'fitting'} kernels on this processor")
+        try:
+            yield ctypes.byref(program)
+        finally:
+            self._library.crew_free(crew)
+
     def _place(self, arena: np.ndarray, image: np.ndarray) -> None:
         at = self._library.esv_input(ctypes.byref(self._program), self._pointer(arena))
         pixels = np.ascontiguousarray(image, np.uint8)  # a copy must outlive its address
@@ -70,14 +96,18 @@ class HostProgram:
         return np.ctypeslib.as_array(
             ctypes.cast(at, ctypes.POINTER(ctypes.c_int32)), (self._program.classes,)).copy()
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Logits int32 [n, classes] of images uint8 [n, H, W, C]."""
+    def run(self, images: np.ndarray, kernels: str = "", threads: int = 1) -> np.ndarray:
+        """Logits int32 [n, classes] of images uint8 [n, H, W, C].
+
+        `kernels` names a variant of the spike kernels, '' takes the processor's fastest.
+        """
         arena = aligned(self.arena_bytes)
         logits = np.empty((len(images), self._program.classes), np.int32)
-        for i, image in enumerate(images):
-            self._place(arena, image)
-            self._library.esv_run(ctypes.byref(self._program), self._pointer(arena))
-            logits[i] = self._logits(arena)
+        with self._crewed(kernels, threads) as program:
+            for i, image in enumerate(images):
+                self._place(arena, image)
+                self._library.esv_run(program, self._pointer(arena))
+                logits[i] = self._logits(arena)
         return logits
 
     def run_many(self, images: np.ndarray, workers: int = 0) -> np.ndarray:
@@ -87,13 +117,13 @@ class HostProgram:
         with ThreadPoolExecutor(workers) as pool:
             return np.concatenate(list(pool.map(self.run, chunks)))
 
-    def arenas(self, image: np.ndarray) -> list[np.ndarray]:
+    def arenas(self, image: np.ndarray, kernels: str = "", threads: int = 1) -> list[np.ndarray]:
         """The whole arena after each operator, for comparing with the interpreter."""
         arena = aligned(self.arena_bytes)
         self._place(arena, image)
         after = []
-        for i in range(self.operators):
-            self._library.esv_run_operator(ctypes.byref(self._program), self._pointer(arena),
-                                           ctypes.c_uint32(i))
-            after.append(arena.copy())
+        with self._crewed(kernels, threads) as program:
+            for i in range(self.operators):
+                self._library.esv_run_operator(program, self._pointer(arena), ctypes.c_uint32(i))
+                after.append(arena.copy())
         return after

@@ -35,18 +35,25 @@ def lower(program: Path, target: Target) -> Artifact:
 
 def linux_runner(target: Target) -> Path:
     """The static board runner for a Linux target; runs on any kernel and libc."""
-    sources, headers = _runtime_sources()
+    sources, headers = _linux_sources()
     runner = shipped("firmware") / "linux" / "runner.c"
     compiler = "aarch64-linux-gnu-gcc" if "aarch64" in target.isa else "cc"
-    flags = [*STRICT, "-D_GNU_SOURCE", "-O3", "-static", *target.compiler_flags, *_includes()]
+    flags = [*STRICT, "-D_GNU_SOURCE", "-O3", "-static", "-pthread", *target.compiler_flags, *_includes()]
     return build(compiler, [runner, *sources], flags, "edgesvit-runner", headers)
 
 
 def host_library(extra_flags: tuple[str, ...] = ("-O3", "-march=native")) -> Path:
     """The runtime as a shared library for this machine, built on first use."""
-    sources, headers = _runtime_sources()
-    flags = [*STRICT, *extra_flags, "-shared", "-fPIC", *_includes()]
+    sources, headers = _linux_sources()
+    flags = [*STRICT, "-D_GNU_SOURCE", *extra_flags, "-shared", "-fPIC", "-pthread", *_includes()]
     return build("cc", sources, flags, "libedgesvit.so", headers)
+
+
+def _linux_sources() -> tuple[list[Path], list[Path]]:
+    """All that Linux shares: the runtime and its threads; C files and the headers they include."""
+    sources, headers = _runtime_sources()
+    linux = shipped("firmware") / "linux"
+    return [*sources, linux / "crew.c", linux / "choose.c"], [*headers, linux / "crew.h"]
 
 
 def _runtime_sources() -> tuple[list[Path], list[Path]]:
@@ -56,7 +63,7 @@ def _runtime_sources() -> tuple[list[Path], list[Path]]:
 
 
 def _includes() -> list[str]:
-    return [f"-I{shipped('firmware') / name}" for name in ("kernels", "runtime")]
+    return [f"-I{shipped('firmware') / name}" for name in ("kernels", "runtime", "linux")]
 
 
 def _sizes(executable: Path) -> list[int]:

@@ -36,16 +36,17 @@ from edgesvit.program.ops import (
     inputs,
     scratch_bytes,
 )
+from edgesvit.program.packing import pack, packed_bytes, unpack
 from edgesvit.program.plan import plan
 from edgesvit.program.validate import validate
 
 MAGIC = b"ESVP"
-VERSION = 1
+VERSION = 2
 NONE = 0xFFFF
 _HEADER = struct.Struct("<4sHHIIBxHHHHHIIIIIIIII")
 _CRC_FROM = 16  # the CRC covers everything after its own field
 _VALUE = struct.Struct("<BxHHHHxxI")
-_OP = struct.Struct("<4B4HHBBIIIIiIII")
+_OP = struct.Struct("<4B4HHBBIIIIiBBxxII")
 _CODES: tuple[type, ...] = (EncodeConv, SpikeConv, MaxPool, Add, SelfAttention, Classify,
                             TokenAttention, DepthwiseConv, Fire, HadamardAttention)
 
@@ -99,7 +100,8 @@ def _pack_op(op: Op, program: Program, index: dict[str, int], scratch_at: int,
     names = [index[name] for name in inputs(op)]
     weight = bias = threshold = extra = 0
     if isinstance(op, Conv | Classify):
-        weight, bias = constants.add(op.weight), constants.add(op.bias.astype("<i4"))
+        packed = np.frombuffer(pack(op.weight, op.weight_bits), np.uint8)
+        weight, bias = constants.add(packed), constants.add(op.bias.astype("<i4"))
     if isinstance(op, Conv | Fire):
         after = op.threshold if op.threshold is not None else op.scale
         threshold = constants.add(after.astype("<i4"))
@@ -116,7 +118,8 @@ def _pack_op(op: Op, program: Program, index: dict[str, int], scratch_at: int,
         _CODES.index(type(op)), *window, *(names + [NONE] * (3 - len(names))), index[op.output],
         getattr(op, "heads", 0), getattr(op, "pool", 0), getattr(op, "pool_stride", 0), weight,
         bias, threshold, extra, 0 if isinstance(op, Conv | Fire) else getattr(op, "threshold", 0),
-        getattr(op, "shift", 0), scratch_at, scratch_bytes(op, program))
+        getattr(op, "shift", 0), getattr(op, "weight_bits", 0), scratch_at,
+        scratch_bytes(op, program))
 
 
 def write(program: Program, path: Path) -> None:
@@ -145,7 +148,7 @@ def read(path: Path) -> Program:
 
 
 def from_bytes(data: bytes) -> Program:
-    """Parse and validate; constants are views of `data`, not copies."""
+    """Parse and validate; constants but weights are views of `data`, not copies."""
     if len(data) < _HEADER.size:
         raise EdgesvitError(f"truncated: {len(data)} bytes, the header alone takes {_HEADER.size}")
     (magic, version, _, size, crc, steps, n_values, n_ops, first, last, _, _, values_at, ops_at,
@@ -187,7 +190,7 @@ def _unpack_value(data: bytes, at: int, name: str) -> Value:
 
 def _unpack_op(data: bytes, at: int, values: tuple[Value, ...]) -> Op:
     (code, kernel, stride, pad, in0, in1, in2, out, heads, pool, pool_stride, weight_at, bias_at,
-     threshold_at, extra_at, threshold, shift, _, _) = _OP.unpack_from(data, at)
+     threshold_at, extra_at, threshold, shift, bits, _, _) = _OP.unpack_from(data, at)
     source, output, kind = values[in0], values[out], _CODES[code]
     names = [values[i].name for i in (in0, in1, in2) if i != NONE]
     channels = output.shape[2]
@@ -213,18 +216,20 @@ def _unpack_op(data: bytes, at: int, values: tuple[Value, ...]) -> Op:
             levels = tuple(_array(data, threshold_at, (output.max_level,), "<i4").tolist())
         return SelfAttention(*names, output.name, heads, shift, threshold, levels)
     taps = max(kernel, 1) ** 2 * (1 if kind is DepthwiseConv else source.shape[2])
-    weight = _array(data, weight_at, (taps, channels), "i1")
+    weight = unpack(_array(data, weight_at, (packed_bytes(taps, channels, bits),), "u1"), taps,
+                    channels, bits)
     bias = _array(data, bias_at, (channels,), "<i4")
     if kind is Classify:
-        return Classify(source.name, output.name, weight, bias)
+        return Classify(source.name, output.name, weight, bias, bits)
     after = {"threshold": thresholds()}
     if output.kind == Kind.MEMBRANE:
         after = {"scale": thresholds(), "shift": shift, "stream": names[1] if names[1:] else ""}
     if kind is EncodeConv:
         after["pad_pixel"] = _array(data, extra_at, (source.shape[2],), "u1")
     if kind is SpikeConv:
-        bits = _array(data, extra_at, (-(-channels // 8),), "u1")
-        after["certified"] = np.unpackbits(bits, count=channels, bitorder="little").astype(bool)
+        flags = _array(data, extra_at, (-(-channels // 8),), "u1")
+        after["certified"] = np.unpackbits(flags, count=channels, bitorder="little").astype(bool)
     if kind is not DepthwiseConv:
         after |= {"pool": pool, "pool_stride": pool_stride}
-    return kind(source.name, output.name, kernel, stride, pad, weight, bias, **after)
+    return kind(source.name, output.name, kernel, stride, pad, weight, bias, weight_bits=bits,
+                **after)

@@ -61,12 +61,13 @@ class Conv:
     kernel: int
     stride: int
     pad: int
-    weight: np.ndarray  # int8 [K, C_out]
+    weight: np.ndarray  # int8 [K, C_out], within weight_bits
     bias: np.ndarray  # int32 [C_out]
     threshold: np.ndarray | None = None
     scale: np.ndarray | None = None  # int32 [C_out], 0 or more
     shift: int = 0  # 1 to 62 with `scale`
     stream: str = ""
+    weight_bits: int = 8  # 2 to 8: how many the file stores for each weight
 
     @property
     def channels(self) -> int:
@@ -193,8 +194,9 @@ class Classify:
 
     input: str
     output: str
-    weight: np.ndarray  # int8 [C_in, classes]
+    weight: np.ndarray  # int8 [C_in, classes], within weight_bits
     bias: np.ndarray  # int32 [classes]
+    weight_bits: int = 8
 
 
 Op = (EncodeConv | SpikeConv | MaxPool | Add | SelfAttention | Classify | TokenAttention
@@ -271,17 +273,14 @@ def window_size(op: "Conv | MaxPool", size: int) -> int:
 def scratch_bytes(op: Op, program: Program) -> int:
     """Working memory an operator needs beside its inputs and output; the C runtime checks it.
 
-    SpikeConv: event lists, T x K indices of 2 bytes (plus T x K levels of 1 byte for levels); with
-    pooling, first the largest currents so far, T x C_out of 4 bytes. Membranes need no list.
+    SpikeConv: what _spike_scratch says; membranes need none.
     SelfAttention: K^T V of one head, T x d_qk x d_v counts of 2 bytes.
     Classify: the channel sums, 4 bytes each.
     """
     steps = program.time_steps
     match op:
-        case SpikeConv():
-            entry = {Kind.SPIKES: 2, Kind.LEVELS: 3}.get(program.value(op.input).kind, 0)
-            largest = 4 * steps * op.channels if op.pool else 0
-            return largest + steps * op.weight.shape[0] * entry
+        case SpikeConv() if program.value(op.input).kind != Kind.MEMBRANE:
+            return _spike_scratch(op, program.value(op.input), steps)
         case SelfAttention():
             per_head = program.value(op.key).shape[2] // op.heads
             return steps * per_head * (program.value(op.value).shape[2] // op.heads) * 2
@@ -289,3 +288,22 @@ def scratch_bytes(op: Op, program: Program) -> int:
             return 4 * op.weight.shape[0]
         case _:
             return 0
+
+
+def _spike_scratch(op: SpikeConv, source: Value, steps: int) -> int:
+    """Memory in which one output token can be worked on, as firmware/kernels/spike_gather.c lays it
+    out: the bytes of a window, 2 bytes an input to sort them, the currents of a tile, twice, and
+    for each pooled position the lists of inputs that fire: one set for each four steps, or for
+    each step and nibble of levels.
+    """
+    rows = op.weight.shape[0]
+    sets = -(-steps // 4)
+    if source.kind == Kind.LEVELS:
+        sets = steps * (2 if source.max_level > 15 else 1)
+    lists = _aligned(72 * sets) + sets * _aligned(2 * (rows + 96))
+    fixed = _aligned(rows + 16) + _aligned(2 * rows) + _aligned(2 * 4 * steps * 16)
+    return fixed + max(op.pool, 1) ** 2 * lists
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 16) * 16

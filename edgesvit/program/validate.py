@@ -28,6 +28,7 @@ MAX_MEMBRANE = 32767
 MAX_LEVEL = {Kind.PIXELS: 255, Kind.SPIKES: 1, Kind.LEVELS: 255, Kind.LOGITS: 255,
              Kind.MEMBRANE: MAX_MEMBRANE}
 SUM_LIMIT = 1 << 29  # |accumulator|, |bias| and |threshold| stay below: v + acc fits int32
+MOST_ROWS = 65280  # inputs of a neuron: kernels list them in 16 bits
 
 
 def accumulator_range(weight: np.ndarray, bias: np.ndarray, max_level: int
@@ -144,12 +145,19 @@ def _check_conv(op: Conv, sources: list[Value], out: Value, taps: int) -> None:
     channels = out.shape[2]
     _require(op.weight.shape == (taps, channels) and op.weight.dtype == np.int8,
              _name(op), f"weight must be int8 {(taps, channels)}, is {op.weight.shape}")
-    _require(taps <= 65535, _name(op), "more than 65535 inputs to one neuron")
+    _require(taps <= MOST_ROWS, _name(op), f"more than {MOST_ROWS} inputs to one neuron")
+    _check_bits(op)
     _check_constant(op, op.bias, (channels,))
     # The bound without looking at weights, so that the C loader can check it in O(1).
     _require(taps * 128 * sources[0].max_level < SUM_LIMIT, _name(op),
              "the accumulator may reach 2**29")
     _check_following(op, sources[1:], out)
+
+
+def _check_bits(op: Conv | Classify) -> None:
+    top = 1 << (op.weight_bits - 1) if 2 <= op.weight_bits <= 8 else 0
+    _require(top > 0 and -top <= op.weight.min(initial=0) and op.weight.max(initial=0) < top,
+             _name(op), f"weights do not fit {op.weight_bits} bits, or bits are not 2 to 8")
 
 
 def _check_following(op: Conv, streams: list[Value], out: Value) -> None:
@@ -234,6 +242,7 @@ def _check_classify(op: Classify, source: Value, out: Value, program: Program) -
     _require(out.shape[:2] == (1, 1) and op.weight.shape == (source.shape[2], out.shape[2])
              and op.weight.dtype == np.int8 and op.bias.dtype == np.int32
              and op.bias.shape == (out.shape[2],), _name(op), "weight or bias shape")
+    _check_bits(op)
     largest_sum = program.time_steps * source.tokens * source.max_level
     low, high = accumulator_range(op.weight, op.bias, largest_sum)
     _require(max(-low.min(), high.max()) < 1 << 31, _name(op), "a logit may exceed int32")

@@ -1,4 +1,5 @@
 #include "esv_kernels.h"
+#include "weights.h"
 
 #include <string.h>
 
@@ -27,14 +28,25 @@ void esv_sum_codes(uint32_t tokens, uint32_t channels, const uint8_t *codes, int
 
 /* Sums are below 2^29 and weights below 2^7: int64 holds any sum of 65535 products, and the
  * program's author has proved that the result fits int32. */
-void esv_classify(uint32_t channels, uint32_t classes, const int8_t *weight, const int32_t *bias,
-                  const int32_t *sums, int32_t *logits)
+void esv_classify(uint32_t channels, uint32_t classes, const esv_conv *conv, const int32_t *sums,
+                  int32_t *logits)
 {
-    for (uint32_t o = 0; o < classes; o++) {
-        int64_t score = bias[o];
-        for (uint32_t c = 0; c < channels; c++) {
-            score += (int64_t)sums[c] * weight[c * classes + o];
+    for (uint32_t first = 0; first < classes; first += ESV_LANES) {
+        uint32_t n = esv_lanes_of(classes, first);
+        const uint8_t *row = esv_tile_at(conv, channels, first);
+        int64_t score[ESV_LANES];
+        int8_t unpacked[ESV_LANES];
+        for (uint32_t i = 0; i < n; i++) {
+            score[i] = conv->bias[first + i];
         }
-        logits[o] = (int32_t)score;
+        for (uint32_t c = 0; c < channels; c++, row += esv_row_bytes(conv->bits, n)) {
+            const int8_t *weight = esv_row(row, conv->bits, unpacked);
+            for (uint32_t i = 0; i < n; i++) {
+                score[i] += (int64_t)sums[c] * weight[i];
+            }
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            logits[first + i] = (int32_t)score[i];
+        }
     }
 }

@@ -1,6 +1,7 @@
 /* Depthwise convolution: taps outermost, so that the loop over channels reads weights and inputs in
  * order and holds no branch. */
 #include "after.h"
+#include "weights.h"
 
 /* The window of one output token at one step. */
 typedef struct {
@@ -15,6 +16,8 @@ static ESV_INLINE void sum_taps(const esv_window *w, const esv_conv *conv, enum 
                                 int32_t *current)
 {
     uint32_t sum[ESV_TILE], step = kind == ESV_SPIKES ? 0 : p.t * w->height * w->width;
+    const uint8_t *tile = esv_tile_at(conv, (uint32_t)w->kernel * w->kernel, first);
+    int8_t unpacked[ESV_LANES];
     for (uint32_t i = 0; i < n; i++) {
         sum[i] = (uint32_t)conv->bias[first + i];
     }
@@ -22,7 +25,8 @@ static ESV_INLINE void sum_taps(const esv_window *w, const esv_conv *conv, enum 
         for (int32_t x = p.x0 < 0 ? 0 : p.x0; x < p.x0 + w->kernel && x < w->width; x++) {
             uint32_t tap = (uint32_t)((y - p.y0) * w->kernel + (x - p.x0));
             uint32_t at = (step + (uint32_t)y * w->width + (uint32_t)x) * w->channels + first;
-            const int8_t *weight = conv->weight + tap * w->channels + first;
+            const int8_t *weight =
+                esv_row(tile + tap * esv_row_bytes(conv->bits, n), conv->bits, unpacked);
             const uint8_t *bytes = (const uint8_t *)input + at;
             const int16_t *words = (const int16_t *)input + at;
             for (uint32_t i = 0; i < n; i++) {

@@ -1,12 +1,15 @@
 #include "after.h"
+#include "weights.h"
 
-/* current[i] += pixel * row[i] for one tap's input channels; row stride is out_channels. */
-static void add_tap(int32_t *current, uint32_t n, const uint8_t *pixel, uint32_t channels,
-                    const int8_t *row, uint32_t row_stride)
+/* current (n) += the pixels of one tap times their rows. */
+static ESV_INLINE void add_tap(const uint8_t *pixel, uint32_t channels, const uint8_t *row,
+                               uint32_t bits, uint32_t n, int32_t *current)
 {
-    for (uint32_t c = 0; c < channels; c++, row += row_stride) {
+    int8_t unpacked[ESV_LANES];
+    for (uint32_t c = 0; c < channels; c++, row += esv_row_bytes(bits, n)) {
+        const int8_t *weight = esv_row(row, bits, unpacked);
         for (uint32_t i = 0; i < n; i++) {
-            current[i] += pixel[c] * row[i];
+            current[i] += pixel[c] * weight[i];
         }
     }
 }
@@ -14,7 +17,8 @@ static void add_tap(int32_t *current, uint32_t n, const uint8_t *pixel, uint32_t
 static void pixel_current(const esv_window *w, const esv_conv *conv, const uint8_t *pixels,
                           int32_t y0, int32_t x0, uint32_t first, uint32_t n, int32_t *current)
 {
-    const int8_t *row = conv->weight + first; /* (K, out_channels), from channel `first` on */
+    uint32_t rows = (uint32_t)w->kernel * w->kernel * w->channels;
+    const uint8_t *row = esv_tile_at(conv, rows, first);
     for (uint32_t i = 0; i < n; i++) {
         current[i] = conv->bias[first + i];
     }
@@ -24,8 +28,12 @@ static void pixel_current(const esv_window *w, const esv_conv *conv, const uint8
             const uint8_t *pixel =
                 inside ? pixels + ((uint32_t)y * w->width + (uint32_t)x) * w->channels
                        : conv->pad_pixel;
-            add_tap(current, n, pixel, w->channels, row, w->out_channels);
-            row += (uint32_t)w->channels * w->out_channels;
+            if (n == ESV_LANES) {
+                add_tap(pixel, w->channels, row, conv->bits, ESV_LANES, current);
+            } else {
+                add_tap(pixel, w->channels, row, conv->bits, n, current);
+            }
+            row += w->channels * esv_row_bytes(conv->bits, n);
         }
     }
 }

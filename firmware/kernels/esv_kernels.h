@@ -16,6 +16,8 @@
 extern "C" {
 #endif
 
+#define ESV_LANES 16 /* channels of a stored weight tile */
+
 /* What the numbers of a tensor mean; the .esv file stores these values. */
 enum esv_kind { ESV_PIXELS, ESV_SPIKES, ESV_LEVELS, ESV_LOGITS, ESV_MEMBRANE };
 
@@ -39,6 +41,7 @@ typedef struct {
     uint16_t out_height, out_width, out_channels; /* output */
     uint8_t kernel, stride, pad;
     uint8_t time_steps; /* T */
+    uint16_t max_level; /* of the input */
     /* Convolutions only: max-pool the currents before the neuron, windows of pool x pool padded by
      * pool / 2. 0: no pooling. */
     uint8_t pool, pool_stride;
@@ -46,7 +49,8 @@ typedef struct {
 
 /* A convolution: its constants and what becomes of its currents; K = kernel * kernel * channels. */
 typedef struct {
-    const int8_t *weight;     /* (K, out_channels), tap-major, then input channel */
+    const uint8_t *weight;    /* (K, out_channels), tap-major, then input channel: weights.h */
+    uint8_t bits;             /* of a weight, 2 to 8 */
     const int32_t *bias;      /* (out_channels) */
     const uint8_t *certified; /* (ceil(out_channels / 8)) bit c % 8 of byte c / 8: fits int16 */
     const uint8_t *pad_pixel; /* (channels) what a tap outside the image reads; pixels only */
@@ -56,15 +60,28 @@ typedef struct {
 /* pixels (H, W, C): the current is computed once for all T steps. */
 void esv_encode_conv(const esv_window *window, const esv_conv *conv, const uint8_t *pixels);
 
-/* codes (H, W, C). scratch: esv_spike_conv_scratch bytes, 4-byte aligned. */
-void esv_spike_conv(const esv_window *window, const esv_conv *conv, const uint8_t *codes,
-                    void *scratch);
-uint32_t esv_spike_conv_scratch(const esv_window *window);
+/* Memory and threads beyond the arena, where there are some. `run` calls part(context, i, member)
+ * for every i below parts, each once, at most one at a time for a member; NULL: all by member 0. */
+typedef struct esv_crew {
+    const struct esv_spike_variant *kernel; /* spike_conv.h */
+    uint32_t members;                       /* 1 or more */
+    void *work;                             /* (members, work_bytes), 64-byte aligned */
+    uint32_t work_bytes;                    /* a multiple of 64 */
+    void (*run)(const struct esv_crew *crew,
+                void (*part)(void *context, uint32_t index, uint32_t member), void *context,
+                uint32_t parts);
+} esv_crew;
 
-/* levels (T, H, W, C). scratch: esv_level_conv_scratch bytes, 4-byte aligned. */
+/* codes (H, W, C), or levels (T, H, W, C). scratch: esv_spike_conv_scratch bytes, 16-byte aligned;
+ * crew may be NULL. */
+void esv_spike_conv(const esv_window *window, const esv_conv *conv, const uint8_t *codes,
+                    void *scratch, const esv_crew *crew);
 void esv_level_conv(const esv_window *window, const esv_conv *conv, const uint8_t *levels,
-                    void *scratch);
-uint32_t esv_level_conv_scratch(const esv_window *window);
+                    void *scratch, const esv_crew *crew);
+uint32_t esv_spike_conv_scratch(const esv_window *window, int levels);
+/* The work_bytes of a crew with which this layer runs at its best. */
+uint32_t esv_spike_conv_work(const esv_window *window, int levels,
+                             const struct esv_spike_variant *kernel);
 
 /* membranes (T, H, W, C), kernel 1, stride 1: a linear layer at every token. */
 void esv_membrane_conv(const esv_window *window, const esv_conv *conv, const int16_t *membranes);
@@ -126,9 +143,9 @@ void esv_sum_levels(uint32_t tokens, uint32_t channels, uint8_t time_steps, cons
                     int32_t *sums);
 void esv_sum_codes(uint32_t tokens, uint32_t channels, const uint8_t *codes, int32_t *sums);
 
-/* sums (C) -> logits (classes): bias + sums * weight, weight (C, classes). */
-void esv_classify(uint32_t channels, uint32_t classes, const int8_t *weight, const int32_t *bias,
-                  const int32_t *sums, int32_t *logits);
+/* sums (C) -> logits (out_channels): bias + sums * weight of conv, K = C. */
+void esv_classify(uint32_t channels, uint32_t classes, const esv_conv *conv, const int32_t *sums,
+                  int32_t *logits);
 
 #ifdef __cplusplus
 }

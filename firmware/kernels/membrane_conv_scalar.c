@@ -1,5 +1,6 @@
 /* A linear layer on membranes: they are rarely 0, so all weights are read. */
 #include "after.h"
+#include "weights.h"
 
 /* current (n) of channels first .. first + n at one token and step. Added unsigned: a damaged
  * program's sums may wrap, but never overflow. Four rows at a time, so that a sum is loaded and
@@ -7,19 +8,24 @@
 static ESV_INLINE void sum_inputs(const esv_window *w, const esv_conv *conv, const int16_t *in,
                                   uint32_t first, uint32_t n, int32_t *current)
 {
-    uint32_t sum[ESV_TILE], k = 0, stride = w->out_channels;
-    const int8_t *a = conv->weight + first;
+    uint32_t sum[ESV_TILE], k = 0, bytes = esv_row_bytes(conv->bits, n);
+    const uint8_t *row = esv_tile_at(conv, w->channels, first);
+    int8_t unpacked[4][ESV_LANES];
     for (uint32_t i = 0; i < n; i++) {
         sum[i] = (uint32_t)conv->bias[first + i];
     }
-    for (; k + 4 <= w->channels; k += 4, a += 4 * stride) {
-        const int8_t *b = a + stride, *c = b + stride, *d = c + stride;
+    for (; k + 4 <= w->channels; k += 4, row += 4 * bytes) {
+        const int8_t *a = esv_row(row, conv->bits, unpacked[0]);
+        const int8_t *b = esv_row(row + bytes, conv->bits, unpacked[1]);
+        const int8_t *c = esv_row(row + 2 * bytes, conv->bits, unpacked[2]);
+        const int8_t *d = esv_row(row + 3 * bytes, conv->bits, unpacked[3]);
         int32_t ka = in[k], kb = in[k + 1], kc = in[k + 2], kd = in[k + 3];
         for (uint32_t i = 0; i < n; i++) {
             sum[i] += (uint32_t)(ka * a[i] + kb * b[i] + kc * c[i] + kd * d[i]);
         }
     }
-    for (; k < w->channels; k++, a += stride) {
+    for (; k < w->channels; k++, row += bytes) {
+        const int8_t *a = esv_row(row, conv->bits, unpacked[0]);
         for (uint32_t i = 0; i < n; i++) {
             sum[i] += (uint32_t)(in[k] * a[i]);
         }

@@ -1,10 +1,11 @@
 /* The board runner for Linux: runs a spike program on a file of images and prints one line each.
  *
- *     edgesvit-runner PROGRAM.esv IMAGES.bin
+ *     edgesvit-runner [--threads N] [--kernels NAME] PROGRAM.esv IMAGES.bin
  *
- * IMAGES.bin holds raw uint8 images (n, H, W, C), or event counts (n, T, H, W, C). Lines on stdout, all `word key=value ...`:
+ * IMAGES.bin holds raw uint8 images (n, H, W, C), or event counts (n, T, H, W, C). One thread and
+ * the processor's fastest kernels unless said. Lines on stdout, all `word key=value ...`:
  *
- *     program crc=... steps=T input=BYTES classes=N arena=BYTES
+ *     program crc=... steps=T input=BYTES classes=N arena=BYTES work=BYTES threads=N kernels=NAME
  *     check pass
  *     image index=I ns=NANOSECONDS instructions=COUNT logits=a,b,...
  *     memory file=BYTES arena=BYTES arena_used=BYTES code=BYTES data=BYTES stack=BYTES peak_rss=BYTES
@@ -28,10 +29,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "esv_runtime.h"
+#include "crew.h"
+#include "spike_conv.h"
 
 #define PAINT 0xA5
 
+typedef struct {
+    const char *program, *images, *kernels; /* kernels NULL: the fastest */
+    uint32_t threads;
+} options;
 
 typedef struct {
     const uint8_t *data; /* (bytes) */
@@ -170,38 +176,80 @@ static void print_memory(const esv_program *program, const uint8_t *arena)
            loaded_bytes(0), loaded_bytes(1), status_bytes("VmStk"), status_bytes("VmHWM"));
 }
 
-int main(int argc, char **argv)
+static options parse(int argc, char **argv)
 {
-    if (argc != 3) {
-        fail("usage", "edgesvit-runner PROGRAM.esv IMAGES.bin");
+    options o = {.threads = 1};
+    int i = 1;
+    for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
+        if (strcmp(argv[i], "--kernels") == 0) {
+            o.kernels = argv[i + 1];
+        } else if (strcmp(argv[i], "--threads") == 0) {
+            o.threads = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        } else {
+            fail(argv[i], "is no option");
+        }
     }
-    mapped_file file = map_file(argv[1]), images = map_file(argv[2]);
-    esv_program program;
-    esv_status status = esv_open(&program, file.data, (uint32_t)file.bytes);
-    if (status != ESV_OK) {
-        fail(argv[1], esv_status_text(status));
+    if (argc - i != 2) {
+        fail("usage", "edgesvit-runner [--threads N] [--kernels NAME] PROGRAM.esv IMAGES.bin");
     }
-    if (images.bytes % program.input_bytes) {
-        fail(argv[2], "is no whole number of images");
-    }
-    uint8_t *arena = aligned_alloc(16, program.arena_bytes); /* a multiple of 16 */
+    o.program = argv[i];
+    o.images = argv[i + 1];
+    return o;
+}
+
+static uint8_t *painted_arena(const esv_program *program)
+{
+    uint8_t *arena = aligned_alloc(16, program->arena_bytes); /* a multiple of 16 */
     if (!arena) {
         fail("arena", strerror(errno));
     }
-    memset(arena, PAINT, program.arena_bytes);
-    printf("program crc=%08" PRIx32 " steps=%u input=%" PRIu32 " classes=%u arena=%" PRIu32 "\n",
-           program.crc, program.time_steps, program.input_bytes, program.classes,
-           program.arena_bytes);
-    if (esv_check(&program, arena) != ESV_OK) {
-        fail(argv[1], esv_status_text(ESV_CHECK_FAILED));
+    return memset(arena, PAINT, program->arena_bytes);
+}
+
+static void print_program(const esv_program *program)
+{
+    const esv_crew *crew = program->crew;
+    printf("program crc=%08" PRIx32 " steps=%u input=%" PRIu32 " classes=%u arena=%" PRIu32
+           " work=%" PRIu64 " threads=%" PRIu32 " kernels=%s\n",
+           program->crc, program->time_steps, program->input_bytes, program->classes,
+           program->arena_bytes, (uint64_t)crew->work_bytes * crew->members, crew->members,
+           crew->kernel->name);
+}
+
+static void run_images(const esv_program *program, uint8_t *arena, const options *o)
+{
+    mapped_file images = map_file(o->images);
+    size_t count = images.bytes / program->input_bytes;
+    if (images.bytes % program->input_bytes) {
+        fail(o->images, "is no whole number of images");
+    }
+    print_program(program);
+    if (esv_check(program, arena) != ESV_OK) {
+        fail(o->program, esv_status_text(ESV_CHECK_FAILED));
     }
     puts("check pass");
     int counter = open_instruction_counter();
-    size_t count = images.bytes / program.input_bytes;
     for (size_t i = 0; i < count; i++) {
-        run_image(&program, arena, images.data + i * program.input_bytes, i, counter);
+        run_image(program, arena, images.data + i * program->input_bytes, i, counter);
     }
-    print_memory(&program, arena);
+    print_memory(program, arena);
     printf("done images=%zu\n", count);
+}
+
+int main(int argc, char **argv)
+{
+    options o = parse(argc, argv);
+    mapped_file file = map_file(o.program);
+    esv_program program;
+    esv_status status = esv_open(&program, file.data, (uint32_t)file.bytes);
+    if (status != ESV_OK) {
+        fail(o.program, esv_status_text(status));
+    }
+    const esv_crew *crew = crew_new(&program, o.kernels, o.threads);
+    if (!crew) {
+        fail(o.kernels ? o.kernels : "kernels", "not on this processor, or no memory");
+    }
+    run_images(&program, painted_arena(&program), &o);
+    crew_free(crew);
     return 0;
 }

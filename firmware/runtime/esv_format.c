@@ -41,7 +41,7 @@ esv_op esv_read_op(const uint8_t *file, const esv_header *header, uint32_t index
         .heads = u16(at + 12), .pool = at[14], .pool_stride = at[15],
         .weight_at = u32(at + 16), .bias_at = u32(at + 20),
         .threshold_at = u32(at + 24), .extra_at = u32(at + 28), .threshold = (int32_t)u32(at + 32),
-        .shift = u32(at + 36), .scratch_at = u32(at + 40), .scratch_bytes = u32(at + 44),
+        .shift = at[36], .bits = at[37], .scratch_at = u32(at + 40), .scratch_bytes = u32(at + 44),
     };
     return op;
 }

@@ -9,10 +9,11 @@
 #define ESV_HEADER_BYTES 64u
 #define ESV_VALUE_BYTES 16u
 #define ESV_OP_BYTES 48u
-#define ESV_FORMAT_VERSION 1u
+#define ESV_FORMAT_VERSION 2u
 #define ESV_CRC_FROM 16u /* the CRC covers all bytes from here on */
 #define ESV_NONE 0xFFFFu
 #define ESV_ALIGN 16u
+#define ESV_MOST_ROWS 65280u     /* inputs of a neuron: event lists count them in 16 bits */
 #define ESV_SUM_LIMIT (1 << 29) /* accumulators, biases and thresholds stay below */
 
 enum esv_code {
@@ -46,7 +47,8 @@ typedef struct {
     uint16_t source[3], output, heads;
     uint32_t weight_at, bias_at, threshold_at, extra_at;
     int32_t threshold;
-    uint32_t shift, scratch_at, scratch_bytes;
+    uint8_t shift, bits; /* bits of a weight */
+    uint32_t scratch_at, scratch_bytes;
 } esv_op;
 
 esv_header esv_read_header(const uint8_t *file);

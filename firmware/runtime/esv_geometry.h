@@ -12,7 +12,7 @@ static inline esv_window esv_window_of(const esv_op *op, const esv_value *in, co
         .height = in->height, .width = in->width, .channels = in->channels,
         .out_height = out->height, .out_width = out->width, .out_channels = out->channels,
         .kernel = op->kernel, .stride = op->stride, .pad = op->pad,
-        .time_steps = time_steps, .pool = op->pool, .pool_stride = op->pool_stride,
+        .time_steps = time_steps, .max_level = in->max_level, .pool = op->pool, .pool_stride = op->pool_stride,
     };
     return w;
 }
@@ -25,7 +25,7 @@ static inline esv_attention esv_attention_of(const esv_op *op, const esv_value *
         .tokens = (uint16_t)(query->height * query->width), .heads = op->heads,
         .query_dim = (uint16_t)(query->channels / op->heads),
         .value_dim = (uint16_t)(value->channels / op->heads), .time_steps = time_steps,
-        .shift = (uint8_t)op->shift, .threshold = op->threshold,
+        .shift = op->shift, .threshold = op->threshold,
         .levels = out->kind == ESV_LEVELS ? (uint8_t)out->max_level : 0,
     };
     return a;

@@ -41,7 +41,7 @@ static esv_after after(const uint8_t *file, const esv_op *op, const esv_value *o
                        void *target, const void *stream)
 {
     esv_after a = {
-        .kind = out->kind, .shift = (uint8_t)op->shift, .time_steps = steps,
+        .kind = out->kind, .shift = op->shift, .time_steps = steps,
         .max_level = out->max_level, .channels = out->channels,
         .tokens = (uint32_t)out->height * out->width, .threshold = words(file, op->threshold_at),
         .scale = words(file, op->threshold_at), .stream = stream, .out = target,
@@ -49,26 +49,32 @@ static esv_after after(const uint8_t *file, const esv_op *op, const esv_value *o
     return a;
 }
 
-static void convolve(const uint8_t *file, const esv_op *op, const esv_value *in,
-                     const esv_value *out, uint8_t steps, uint8_t *const source[3],
-                     uint8_t *target, void *scratch)
+static esv_conv constants(const uint8_t *file, const esv_op *op)
 {
-    esv_window w = esv_window_of(op, in, out, steps);
     esv_conv conv = {
-        .weight = (const int8_t *)file + op->weight_at, .bias = words(file, op->bias_at),
+        .weight = file + op->weight_at, .bits = op->bits, .bias = words(file, op->bias_at),
         .certified = file + op->extra_at, .pad_pixel = file + op->extra_at,
-        .after = after(file, op, out, steps, target,
-                       op->source[1] == ESV_NONE ? NULL : source[1]),
     };
+    return conv;
+}
+
+static void convolve(const esv_program *program, const esv_op *op, const esv_value *in,
+                     const esv_value *out, uint8_t *const source[3], uint8_t *target,
+                     void *scratch)
+{
+    esv_window w = esv_window_of(op, in, out, program->time_steps);
+    esv_conv conv = constants(program->file, op);
+    conv.after = after(program->file, op, out, program->time_steps, target,
+                       op->source[1] == ESV_NONE ? NULL : source[1]);
     const void *input = source[0];
     if (op->code == ESV_ENCODE_CONV) {
         esv_encode_conv(&w, &conv, input);
     } else if (op->code == ESV_DEPTHWISE_CONV) {
         esv_depthwise_conv(&w, &conv, (enum esv_kind)in->kind, input);
     } else if (in->kind == ESV_SPIKES) {
-        esv_spike_conv(&w, &conv, input, scratch);
+        esv_spike_conv(&w, &conv, input, scratch, program->crew);
     } else if (in->kind == ESV_LEVELS) {
-        esv_level_conv(&w, &conv, input, scratch);
+        esv_level_conv(&w, &conv, input, scratch, program->crew);
     } else {
         esv_membrane_conv(&w, &conv, input);
     }
@@ -98,8 +104,8 @@ static void classify(const uint8_t *file, const esv_op *op, const esv_value *in,
     } else {
         esv_sum_codes(tokens, in->channels, source, scratch);
     }
-    esv_classify(in->channels, out->channels, (const int8_t *)file + op->weight_at,
-                 words(file, op->bias_at), scratch, (int32_t *)(void *)target);
+    esv_conv conv = constants(file, op);
+    esv_classify(in->channels, out->channels, &conv, scratch, (int32_t *)(void *)target);
 }
 
 static void add(const esv_value *in, uint8_t steps, const uint8_t *source, const uint8_t *branch,
@@ -134,7 +140,7 @@ static void attend_hadamard(const esv_op *op, const esv_value *query, uint8_t st
 {
     esv_hadamard a = {
         .tokens = (uint32_t)query->height * query->width, .channels = query->channels,
-        .time_steps = steps, .shift = (uint8_t)op->shift, .threshold = op->threshold,
+        .time_steps = steps, .shift = op->shift, .threshold = op->threshold,
     };
     esv_hadamard_attention(&a, source[0], source[1], source[2], target);
 }
@@ -155,7 +161,7 @@ void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
     case ESV_ENCODE_CONV:
     case ESV_SPIKE_CONV:
     case ESV_DEPTHWISE_CONV:
-        convolve(file, &op, &in[0], &out, h.time_steps, source, target, scratch);
+        convolve(program, &op, &in[0], &out, source, target, scratch);
         break;
     case ESV_MAX_POOL:
         pool(&op, &in[0], &out, h.time_steps, source[0], target);
@@ -178,6 +184,24 @@ void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
     default:
         classify(file, &op, &in[0], &out, h.time_steps, source[0], target, scratch);
     }
+}
+
+uint32_t esv_work_bytes(const esv_program *program, const struct esv_spike_variant *kernel)
+{
+    esv_header h = esv_read_header(program->file);
+    uint32_t most = 64;
+    for (uint32_t i = 0; i < h.ops; i++) {
+        esv_op op = esv_read_op(program->file, &h, i);
+        esv_value in = esv_read_value(program->file, &h, op.source[0]);
+        esv_value out = esv_read_value(program->file, &h, op.output);
+        esv_window w = esv_window_of(&op, &in, &out, h.time_steps);
+        if (op.code != ESV_SPIKE_CONV || in.kind == ESV_MEMBRANE) {
+            continue;
+        }
+        uint32_t bytes = esv_spike_conv_work(&w, in.kind == ESV_LEVELS, kernel);
+        most = bytes > most ? bytes : most;
+    }
+    return (most + 63u) / 64 * 64;
 }
 
 esv_status esv_run(const esv_program *program, void *arena)

@@ -12,6 +12,9 @@
 extern "C" {
 #endif
 
+struct esv_crew; /* esv_kernels.h */
+struct esv_spike_variant;
+
 typedef enum {
     ESV_OK = 0,
     ESV_TRUNCATED,     /* fewer bytes than the header says */
@@ -34,6 +37,7 @@ typedef struct {
     uint16_t classes;
     uint16_t operators;
     uint8_t time_steps;
+    const struct esv_crew *crew; /* NULL after esv_open; set it to run in more memory or threads */
 } esv_program;
 
 /* Validate the file and fill *program. Touches no byte past file_bytes. */
@@ -54,6 +58,9 @@ const int32_t *esv_logits(const esv_program *program, const void *arena);
  * aligned and hold program->arena_bytes. */
 esv_status esv_run(const esv_program *program, void *arena);
 void esv_run_operator(const esv_program *program, void *arena, uint32_t index);
+
+/* Bytes of crew->work for each member in which `kernel` works at its best; more is of no use. */
+uint32_t esv_work_bytes(const esv_program *program, const struct esv_spike_variant *kernel);
 
 /* The embedded self-check vector, NULL when the file has none. */
 const uint8_t *esv_check_input(const esv_program *program);   /* (input_bytes,) uint8 */

@@ -39,13 +39,19 @@ class Builder:
         self.values.append(value)
         return value
 
+    def _weight(self, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
+        """Weights in 8 bits or fewer, and in how many."""
+        bits = int(self.random.choice([8, 8, 8, 7, 6, 5, 4, 3, 2]))
+        top = 1 << (bits - 1)
+        return self.random.integers(-top, top, shape).astype(np.int8), bits
+
     def _constants(self, taps: int, channels: int, level: int, extreme: bool) -> tuple:
-        weight = self.random.integers(-127, 128, (taps, channels)).astype(np.int8)
+        weight, bits = self._weight((taps, channels))
         if extreme:
-            weight[:] = self.random.choice([-128, 127], channels)
-        spread = max(1, int(40 * level * np.sqrt(taps)))
+            weight[:] = self.random.choice([-(1 << (bits - 1)), (1 << (bits - 1)) - 1], channels)
+        spread = max(1, int(40 * level * np.sqrt(taps)) >> (8 - bits))
         bias = self.random.integers(-spread, spread + 1, channels).astype(np.int32)
-        return weight, bias, spread
+        return weight, bias, bits, spread
 
     def _thresholds(self, out: Value, spread: int) -> np.ndarray:
         shape = (out.shape[2],) if out.kind == Kind.SPIKES else (out.max_level, out.shape[2])
@@ -76,11 +82,11 @@ class Builder:
         source = self.values[0]
         shape = self._shape(source, kernel, stride, pad, channels)
         out = self.new(gives[0], self._pooled(shape, pool), gives[1])
-        weight, bias, spread = self._constants(kernel**2 * source.shape[2], channels, 128, False)
+        weight, bias, bits, spread = self._constants(kernel**2 * source.shape[2], channels, 128, False)
         pixel = self.random.integers(0, 256, source.shape[2]).astype(np.uint8)
         self.ops.append(EncodeConv("image", out.name, kernel, stride, pad, weight, bias,
                                    **self._after(out, spread, stream), pad_pixel=pixel,
-                                   pool=pool[0], pool_stride=pool[1]))
+                                   weight_bits=bits, pool=pool[0], pool_stride=pool[1]))
         return out
 
     def conv(self, source: Value, channels: int, kernel: int = 1, stride: int = 1, pad: int = 0,
@@ -89,12 +95,13 @@ class Builder:
         """SpikeConv; `extreme` gives rows of the largest weights, so that int16 overflows."""
         shape = self._shape(source, kernel, stride, pad, channels)
         out = self.new(gives[0], self._pooled(shape, pool), gives[1])
-        weight, bias, spread = self._constants(kernel**2 * source.shape[2], channels,
-                                               source.max_level, extreme)
+        weight, bias, bits, spread = self._constants(kernel**2 * source.shape[2], channels,
+                                                     source.max_level, extreme)
         after = self._after(out, spread, stream)
         certified = int16_certificate(weight, bias, after.get("threshold"), source.max_level)
         self.ops.append(SpikeConv(source.name, out.name, kernel, stride, pad, weight, bias,
-                                  **after, certified=certified, pool=pool[0], pool_stride=pool[1]))
+                                  **after, certified=certified, weight_bits=bits, pool=pool[0],
+                                  pool_stride=pool[1]))
         return out
 
     def depthwise(self, source: Value, kernel: int = 3, stride: int = 1, pad: int = 1,
@@ -102,9 +109,9 @@ class Builder:
         """DepthwiseConv."""
         shape = self._shape(source, kernel, stride, pad, source.shape[2])
         out = self.new(gives[0], shape, gives[1])
-        weight, bias, spread = self._constants(kernel**2, shape[2], source.max_level, False)
+        weight, bias, bits, spread = self._constants(kernel**2, shape[2], source.max_level, False)
         self.ops.append(DepthwiseConv(source.name, out.name, kernel, stride, pad, weight, bias,
-                                      **self._after(out, spread, stream)))
+                                      **self._after(out, spread, stream), weight_bits=bits))
         return out
 
     def fire(self, source: Value, gives: Gives = (Kind.SPIKES, 1), over_tokens: bool = False
@@ -164,9 +171,9 @@ class Builder:
     def finish(self, source: Value, classes: int) -> Program:
         """Classify and close the program."""
         out = self.new(Kind.LOGITS, (1, 1, classes))
-        weight = self.random.integers(-127, 128, (source.shape[2], classes)).astype(np.int8)
+        weight, bits = self._weight((source.shape[2], classes))
         bias = self.random.integers(-1000, 1000, classes).astype(np.int32)
-        self.ops.append(Classify(source.name, out.name, weight, bias))
+        self.ops.append(Classify(source.name, out.name, weight, bias, bits))
         return Program(self.time_steps, tuple(self.values), tuple(self.ops))
 
 

@@ -274,7 +274,7 @@ class Emitter:
         count = self.time_steps * source.tokens  # of the means over steps and tokens
         self.new(name, Kind.LOGITS, (1, 1, weight.shape[1]))
         self.ops.append(Classify(source.name, name, np.rint(weight / scale).astype(np.int8),
-                                 np.rint(bias * count / scale).astype(np.int32)))
+                                 np.rint(bias * count / scale).astype(np.int32), self.bits))
 
     @property
     def _highest(self) -> float:
@@ -311,11 +311,12 @@ class Emitter:
         lost = exact / scale - bias
         if zero is not None:
             bias = (bias - np.rint(zero @ weight)).astype(bias.dtype)
+        bits = {"weight_bits": self.bits}
         if to is None:
-            return weight, bias, {"threshold": self._threshold(scale, lost)}
+            return weight, bias, bits | {"threshold": self._threshold(scale, lost)}
         factor, shift = requantize(scale / to.unit)
         name = to.stream.name if to.stream else ""
-        return weight, bias, {"scale": factor, "shift": shift, "stream": name}
+        return weight, bias, bits | {"scale": factor, "shift": shift, "stream": name}
 
     def _following(self, name: str, shape: tuple[int, int, int], to: Membrane | None) -> Value:
         if to is None:

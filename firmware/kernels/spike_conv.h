@@ -1,0 +1,92 @@
+/* What the variants of the spiking convolution share; spike_conv.c drives them.
+ *
+ * A weight row is read and added once for all steps at which its input fires: the inputs of a token
+ * are sorted by firing pattern, the rows of a pattern are summed into one bucket, and the current of
+ * step t is the bias plus the buckets whose pattern holds t. Levels go through the same lists: there
+ * the list number is the level, and its bucket counts that many times. Both are exact, because
+ * addition modulo 2^16 or 2^32 may be done in any order.
+ */
+#ifndef ESV_SPIKE_CONV_H
+#define ESV_SPIKE_CONV_H
+
+#include "esv_kernels.h"
+
+#define ESV_PORTABLE
+#define ESV_LISTS 16      /* values of a nibble; list 0 stays empty */
+#define ESV_LIST_SLACK 96 /* entries that lists may take beyond one for each input */
+#define ESV_IN_PLACE_SORT_BYTES 2 /* most sort_bytes of a variant that expands nothing */
+
+/* The inputs of one token that are not 0, sorted by one nibble of their code or level. */
+typedef struct {
+    uint16_t *row; /* numbers of weight rows, (K + ESV_LIST_SLACK) */
+    /* List p is row[first[p]] to row[first[p] + count[p] - 1]. Lists of different p may lie apart.
+     * For spikes, bit i of p is step 4 * nibble + i, and a small list of several steps may have
+     * been dissolved: its rows are then in the lists of each single step instead. */
+    uint16_t first[ESV_LISTS], count[ESV_LISTS];
+} esv_lists;
+
+/* Weights and constants of the channels that a kernel works on at a time. */
+typedef struct {
+    const void *rows;   /* (K, width) expanded weights; or one packed tile of the file in place */
+    uint32_t row_bytes; /* from one row to the next */
+    uint16_t width;     /* channels: a multiple of ESV_LANES, at most the variant's width. Packed
+                         * in place: what the tile has, 1 to ESV_LANES */
+    uint8_t bits;       /* of a weight: its magnitude is at most 2^(bits - 1), expanded or not */
+    uint8_t time_steps; /* T */
+    const int32_t *bias;      /* (width) */
+    const int32_t *threshold; /* (width); for `fire` within int16 */
+    /* The same as int16, for narrow sums; 16-byte aligned. */
+    const int16_t *bias16, *threshold16;
+} esv_tile;
+
+typedef struct esv_spike_variant {
+    const char *name;
+    uint16_t width; /* most channels at a time, a multiple of ESV_LANES */
+    /* Bytes of an expanded weight, 1 or 2; 0: the kernel reads packed tiles where they are, and
+     * width is ESV_LANES. */
+    uint8_t weight_bytes;
+    uint8_t sort_bytes; /* scratch that `sort` wants for each input */
+
+    /* One packed tile of the file, `rows` rows of `lanes` channels in `bits` bits, to 16 columns
+     * of the expanded rows: out points at the first, rows are row_bytes apart, columns that the
+     * tile has not are 0. NULL without expansion. */
+    void (*expand)(const uint8_t *packed, uint32_t rows, uint32_t bits, uint32_t lanes, void *out,
+                   uint32_t row_bytes);
+
+    /* Sort `count` bytes by (byte >> 4 * nibble) & mask; with `dissolve` small shared lists are
+     * dissolved. scratch: count * sort_bytes bytes, 16-byte aligned. bytes: may be read up to 15
+     * bytes past count. */
+    void (*sort)(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
+                 int dissolve, esv_lists *lists, void *scratch);
+
+    /* codes (width) of one token from spikes, sums in int16: lists[g] holds steps 4 g to 4 g + 3.
+     * Bits from T on are 0. */
+    void (*fire)(const esv_tile *tile, const esv_lists *lists, uint8_t *codes);
+
+    /* currents (T, width) of one token from spikes; sums in int32 if `wide`, else in int16. */
+    void (*sum_spikes)(const esv_tile *tile, const esv_lists *lists, int wide, int32_t *currents);
+
+    /* currents (width) of one token and step from levels: lists[g] holds nibble g of the level, of
+     * `nibbles` (1 or 2). */
+    void (*sum_levels)(const esv_tile *tile, const esv_lists *lists, uint32_t nibbles, int wide,
+                       int32_t *currents);
+} esv_spike_variant;
+
+/* The definition in C, on every processor, and those that only some processors run. */
+extern const esv_spike_variant esv_spike_scalar;
+extern const esv_spike_variant esv_spike_dsp, esv_spike_mve;
+extern const esv_spike_variant esv_spike_neon, esv_spike_avx2, esv_spike_avx512;
+
+/* What runs in the arena's scratch alone: the fastest variant of this build that reads packed rows
+ * where they are. */
+#if defined ESV_PORTABLE
+#define ESV_SPIKE_IN_PLACE esv_spike_scalar
+#elif defined __ARM_FEATURE_MVE
+#define ESV_SPIKE_IN_PLACE esv_spike_mve
+#elif defined __ARM_FEATURE_SIMD32 && !defined __aarch64__
+#define ESV_SPIKE_IN_PLACE esv_spike_dsp
+#else
+#define ESV_SPIKE_IN_PLACE esv_spike_scalar
+#endif
+
+#endif

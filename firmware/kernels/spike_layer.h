@@ -1,0 +1,64 @@
+/* One call of the spiking convolution, shared by its two halves: spike_gather.c sorts what fires in
+ * the windows of a block of tokens, spike_conv.c applies weights and neurons to it.
+ */
+#ifndef ESV_SPIKE_LAYER_H
+#define ESV_SPIKE_LAYER_H
+
+#include "spike_conv.h"
+
+#define ESV_ALIGNED(bytes) (((bytes) + 15u) & ~15u)
+
+/* What does not change from token to token. */
+typedef struct {
+    const esv_window *w;
+    const esv_conv *conv;
+    const uint8_t *input;
+    const esv_spike_variant *kernel;
+    int levels;
+    uint32_t rows;  /* K */
+    uint32_t sets;  /* esv_lists of a position: for each four steps, or each step and nibble */
+    uint32_t spots; /* positions that an output token pools over, 1 without pooling */
+    uint32_t block; /* tokens */
+    const esv_crew *crew;
+    uint8_t *scratch;
+} esv_spike_layer;
+
+/* Where the parts of one member's memory are. */
+typedef struct {
+    uint8_t *window;   /* (K) the bytes of one window */
+    uint8_t *sorting;  /* (K, sort_bytes) */
+    uint8_t *weights;  /* (K, width) expanded */
+    int32_t *currents; /* (2, T, width) */
+    uint8_t *lists;    /* (block, spots): (sets) esv_lists, then their rows */
+} esv_spike_memory;
+
+/* Bytes of everything but the lists, and of the lists of one output token. */
+uint32_t esv_spike_fixed_bytes(const esv_window *w, const esv_spike_variant *kernel);
+uint32_t esv_spike_token_bytes(const esv_window *w, int levels);
+
+esv_spike_memory esv_spike_memory_of(const esv_spike_layer *layer, uint32_t member);
+
+static inline uint32_t esv_spike_rows(const esv_window *w)
+{
+    return (uint32_t)w->kernel * w->kernel * w->channels;
+}
+
+static inline uint32_t esv_spike_nibbles(const esv_window *w)
+{
+    return w->max_level > 15 ? 2 : 1;
+}
+
+static inline uint32_t esv_spike_sets(const esv_window *w, int levels)
+{
+    return levels ? w->time_steps * esv_spike_nibbles(w) : (w->time_steps + 3u) / 4;
+}
+
+/* The lists of position `spot` of the block's token number `slot`. */
+esv_lists *esv_spike_lists(const esv_spike_layer *layer, const esv_spike_memory *memory,
+                           uint32_t slot, uint32_t spot);
+
+/* Sort what fires in the windows of one output token; returns how many positions it has. */
+uint32_t esv_spike_gather(const esv_spike_layer *layer, const esv_spike_memory *memory,
+                          uint32_t token, uint32_t slot);
+
+#endif

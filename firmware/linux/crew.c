@@ -1,0 +1,136 @@
+#include "crew.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define MOST_MEMBERS 64u
+
+typedef struct {
+    esv_crew crew; /* first: a pointer to it is one to this */
+    pthread_t thread[MOST_MEMBERS];
+    uint32_t started; /* threads, member i + 1 is thread[i] */
+    pthread_mutex_t lock;
+    pthread_cond_t begin, end;
+    uint32_t round; /* counts calls of `run`; a member joins each once */
+    uint32_t busy;  /* members that have not ended this round */
+    int over;
+    void (*part)(void *context, uint32_t index, uint32_t member);
+    void *context;
+    uint32_t parts, next; /* next is taken atomically */
+} team;
+
+typedef struct {
+    team *team;
+    uint32_t member;
+} post;
+
+static void take_parts(team *t, uint32_t member)
+{
+    uint32_t index;
+    while ((index = __atomic_fetch_add(&t->next, 1, __ATOMIC_RELAXED)) < t->parts) {
+        t->part(t->context, index, member);
+    }
+}
+
+static void *stand_by(void *argument)
+{
+    post p = *(post *)argument;
+    team *t = p.team;
+    free(argument);
+    pthread_mutex_lock(&t->lock);
+    for (uint32_t seen = 0;; seen++) {
+        while (t->round == seen && !t->over) {
+            pthread_cond_wait(&t->begin, &t->lock);
+        }
+        if (t->over) {
+            pthread_mutex_unlock(&t->lock);
+            return NULL;
+        }
+        pthread_mutex_unlock(&t->lock);
+        take_parts(t, p.member);
+        pthread_mutex_lock(&t->lock);
+        if (--t->busy == 0) {
+            pthread_cond_signal(&t->end);
+        }
+    }
+}
+
+static void run(const esv_crew *crew,
+                void (*part)(void *context, uint32_t index, uint32_t member), void *context,
+                uint32_t parts)
+{
+    team *t = (team *)(uintptr_t)crew;
+    pthread_mutex_lock(&t->lock);
+    t->part = part;
+    t->context = context;
+    t->parts = parts;
+    t->next = 0;
+    t->busy = t->started;
+    t->round++;
+    pthread_cond_broadcast(&t->begin);
+    pthread_mutex_unlock(&t->lock);
+    take_parts(t, 0);
+    pthread_mutex_lock(&t->lock);
+    while (t->busy) {
+        pthread_cond_wait(&t->end, &t->lock);
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+static int start_threads(team *t, uint32_t threads)
+{
+    while (t->started + 1 < threads) {
+        post *p = malloc(sizeof *p);
+        if (!p) {
+            return 0;
+        }
+        *p = (post){t, t->started + 1};
+        if (pthread_create(&t->thread[t->started], NULL, stand_by, p) != 0) {
+            free(p);
+            return 0;
+        }
+        t->started++;
+    }
+    return 1;
+}
+
+const esv_crew *crew_new(esv_program *program, const char *kernels, uint32_t threads)
+{
+    const struct esv_spike_variant *kernel = crew_kernels(kernels);
+    team *t = calloc(1, sizeof *t);
+    if (!kernel || !t) {
+        free(t);
+        return NULL;
+    }
+    threads = threads < 1 ? 1 : threads > MOST_MEMBERS ? MOST_MEMBERS : threads;
+    uint32_t bytes = esv_work_bytes(program, kernel);
+    t->crew = (esv_crew){.kernel = kernel, .members = threads, .work_bytes = bytes,
+                         .work = aligned_alloc(64, (size_t)bytes * threads),
+                         .run = threads > 1 ? run : NULL};
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->begin, NULL);
+    pthread_cond_init(&t->end, NULL);
+    if (!t->crew.work || !start_threads(t, threads)) {
+        crew_free(&t->crew);
+        return NULL;
+    }
+    program->crew = &t->crew;
+    return &t->crew;
+}
+
+void crew_free(const esv_crew *crew)
+{
+    team *t = (team *)(uintptr_t)crew;
+    if (!t) {
+        return;
+    }
+    pthread_mutex_lock(&t->lock);
+    t->over = 1;
+    pthread_cond_broadcast(&t->begin);
+    pthread_mutex_unlock(&t->lock);
+    for (uint32_t i = 0; i < t->started; i++) {
+        pthread_join(t->thread[i], NULL);
+    }
+    free(t->crew.work);
+    free(t);
+}
