@@ -62,7 +62,7 @@ def require_fit(deployment: Deployment, target: Target, profile: Profile, hint: 
 
 
 def deploy(deployment: Deployment, target: Target, profile: Profile, note: Note,
-           progress: Progress = lambda done: None) -> TargetResult:
+           progress: Progress = lambda done: None, threads: int = 1) -> TargetResult:
     """Put the program on `target`, run all images there and prove that the logits are equal.
 
     Raises DoesNotFit, Unreachable, ResultDiffers or EdgesvitError; returns nothing unproven.
@@ -70,7 +70,7 @@ def deploy(deployment: Deployment, target: Target, profile: Profile, note: Note,
     estimated = memory.estimate(deployment.program, deployment.path.stat().st_size, target)
     memory.require_fit(deployment.program, estimated, target, profile,
                        f"edgesvit compress --target {target.name}")
-    board = run_on_board(target, deployment.path, deployment.images, note, progress)
+    board = run_on_board(target, deployment.path, deployment.images, note, progress, threads)
     require_equal(board.logits, deployment.expected, target.name)
     return TargetResult(
         target=target.name, title=target.title,

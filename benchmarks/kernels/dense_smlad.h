@@ -16,9 +16,10 @@ typedef struct {
 
 static inline four_inputs widen(const int8_t *bytes)
 {
-    int8x4_t four;
+    uint32_t four;
     memcpy(&four, bytes, 4);
-    return (four_inputs){__sxtb16(four), __sxtb16((int8x4_t)__ror((uint32_t)four, 8))};
+    uint32_t turned = four >> 8 | four << 24;
+    return (four_inputs){__sxtb16((int8x4_t)four), __sxtb16((int8x4_t)turned)};
 }
 
 static inline int32_t add(int32_t sum, four_inputs a, four_inputs b)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from peers.layers import Layer, random_spikes
 
+PACKAGE = "torch"
 NAME = "PyTorch fp32, layer with neurons"
 NAME_ALONE = "PyTorch fp32, layer alone"
 
@@ -36,11 +37,16 @@ def _neurons(current):
     return torch.stack(spikes)
 
 
+def layer_alone(layer: Layer):
+    """The linear layer or convolution and its input, float32."""
+    return _module(layer).eval(), _spikes(layer)
+
+
 def prepare_alone(layer: Layer) -> Callable[[], object]:
     """The matrix product or convolution only."""
     import torch
     torch.set_num_threads(1)
-    module, x = _module(layer).eval(), _spikes(layer)
+    module, x = layer_alone(layer)
 
     def run():
         with torch.inference_mode():
@@ -52,7 +58,7 @@ def prepare(layer: Layer) -> Callable[[], object]:
     """Linear or convolution, batch norm, neurons."""
     import torch
     torch.set_num_threads(1)
-    module, x = _module(layer).eval(), _spikes(layer)
+    module, x = layer_alone(layer)
     norm = (torch.nn.BatchNorm1d if layer.kernel == 1 else torch.nn.BatchNorm2d)(
         layer.out_channels).eval()
 

@@ -18,8 +18,8 @@ from edgesvit.targets import Target
 FOLDER = ".cache/edgesvit"  # on the board, in the user's home
 
 
-def run_ssh(target: Target, program: Path, images: np.ndarray, note: Callable[[str], None]
-            ) -> BoardRun:
+def run_ssh(target: Target, program: Path, images: np.ndarray, note: Callable[[str], None],
+            threads: int = 1) -> BoardRun:
     """Copy runner, program and images to the board, run there, bring the lines back."""
     with _board(target, note) as board, tempfile.TemporaryDirectory() as folder:
         board.connect()
@@ -27,7 +27,8 @@ def run_ssh(target: Target, program: Path, images: np.ndarray, note: Callable[[s
         data = Path(folder, "images.bin")
         data.write_bytes(np.ascontiguousarray(images, np.uint8).tobytes())
         board.put([artifact.executable, program, data], FOLDER)
-        argv = [f"{FOLDER}/{path.name}" for path in (artifact.executable, program, data)]
+        runner, *files = (f"{FOLDER}/{path.name}" for path in (artifact.executable, program, data))
+        argv = [runner, "--threads", str(threads), *files]
         before = board.describe()
         run = read_runner(board.run(argv, DEADLINE_S, IDLE_S), len(images), target.name)
         run.environment |= {"before": before, "after": board.describe()}

@@ -17,12 +17,13 @@ DEADLINE_S = 3600.0
 IDLE_S = 120.0
 
 
-def run_native(target: Target, program: Path, images: np.ndarray) -> BoardRun:
+def run_native(target: Target, program: Path, images: np.ndarray, threads: int = 1) -> BoardRun:
     """Run here, on the processor we have."""
-    return _run([], lower(program, target), target, program, images)
+    return _run([], lower(program, target), target, program, images, threads)
 
 
-def run_qemu_user(target: Target, program: Path, images: np.ndarray) -> BoardRun:
+def run_qemu_user(target: Target, program: Path, images: np.ndarray, threads: int = 1
+                  ) -> BoardRun:
     """Run a foreign runner under `qemu-<arch> -cpu`, counting instructions with our plug-in.
 
     Without a plug-in that loads (another QEMU version) the count is None, never a guess.
@@ -32,7 +33,7 @@ def run_qemu_user(target: Target, program: Path, images: np.ndarray) -> BoardRun
     with tempfile.TemporaryDirectory() as folder:
         counts = Path(folder, "counts")
         plugin = _plugin_flags(emulator, artifact.executable, counts)
-        run = _run([*emulator, *plugin], artifact, target, program, images)
+        run = _run([*emulator, *plugin], artifact, target, program, images, threads)
         # Clock and resident memory under emulation are the emulator's own, not a board's.
         run.latency_us = None
         del run.environment["peak_rss_bytes"]
@@ -44,13 +45,14 @@ def run_qemu_user(target: Target, program: Path, images: np.ndarray) -> BoardRun
     return run
 
 
-def _run(prefix: list[str], artifact: Artifact, target: Target, program: Path, images: np.ndarray
-         ) -> BoardRun:
+def _run(prefix: list[str], artifact: Artifact, target: Target, program: Path,
+         images: np.ndarray, threads: int) -> BoardRun:
     with tempfile.NamedTemporaryFile(suffix=".images") as file:
         file.write(np.ascontiguousarray(images, np.uint8).tobytes())
         file.flush()
-        output = process.lines([*prefix, str(artifact.executable), str(program), file.name],
-                               target.name, DEADLINE_S, IDLE_S)
+        argv = [*prefix, str(artifact.executable), "--threads", str(threads), str(program),
+                file.name]
+        output = process.lines(argv, target.name, DEADLINE_S, IDLE_S)
         run = read_runner(output, len(images), target.name)
     run.linked_bytes = artifact.linked_bytes
     return run

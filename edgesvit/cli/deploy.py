@@ -24,10 +24,13 @@ from edgesvit.targets import Target
               help="Held-out images to run on the target.")
 @options.profile
 @options.run
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
+              help="Threads that share the work of one image, on boards with Linux.")
 @click.option("--no-compress", is_flag=True, help="Fail when the model is too big, do not prune.")
 @options.as_json
 def deploy(names: tuple[str, ...], model: str | None, data: str | None, images: int,
-           profile: str | None, run: str | None, no_compress: bool, as_json: bool) -> None:
+           profile: str | None, run: str | None, threads: int, no_compress: bool,
+           as_json: bool) -> None:
     """Make a model fit a board, put it there, run it and prove that the result is right.
 
     The table is the answer; every result is also appended to results.jsonl in the run folder.
@@ -46,7 +49,7 @@ def deploy(names: tuple[str, ...], model: str | None, data: str | None, images: 
             fitting = options.profile_for(profile, target)
             deployment = _fitting(as_given, source, folder, held_out, target, fitting, no_compress)
             with progress(target.name, images) as done:
-                result = deploy_to(deployment, target, fitting, note, done)
+                result = deploy_to(deployment, target, fitting, note, done, threads)
             folder.append_result(msgspec.to_builtins(result))
             results.append(result)
         except EdgesvitError as error:

@@ -33,6 +33,7 @@ def read_runner(lines: Iterable[str], images: int, what: str) -> BoardRun:
     """
     records: list[dict[str, str]] = []
     memory: dict[str, str] = {}
+    program: dict[str, str] = {}
     word = ""
     for line in lines:
         word, _, rest = line.partition(" ")
@@ -41,16 +42,19 @@ def read_runner(lines: Iterable[str], images: int, what: str) -> BoardRun:
             records.append(fields)
         elif word == "memory":
             memory = fields
+        elif word == "program":
+            program = fields
     if word != "done" or len(records) != images:
         raise Unreachable(f"{what}: the runner's output ends after {len(records)} of {images} "
                           "images", "run it again")
     try:
-        return _collect(records, memory)
+        return _collect(records, memory, program)
     except (KeyError, ValueError) as error:
         raise EdgesvitError(f"{what}: cannot read the runner's line: {error}") from None
 
 
-def _collect(records: list[dict[str, str]], memory: dict[str, str]) -> BoardRun:
+def _collect(records: list[dict[str, str]], memory: dict[str, str], program: dict[str, str]
+             ) -> BoardRun:
     logits = np.array([[int(x) for x in r["logits"].split(",")] for r in records], np.int32)
     counts = [int(r["instructions"]) for r in records]
     return BoardRun(
@@ -61,5 +65,6 @@ def _collect(records: list[dict[str, str]], memory: dict[str, str]) -> BoardRun:
             "code": int(memory["code"]), "weights": int(memory["file"]),
             "arena": int(memory["arena_used"]), "stack": int(memory["stack"]),
             "io": int(memory["data"])},
-        environment={"peak_rss_bytes": int(memory["peak_rss"])},
+        environment={"peak_rss_bytes": int(memory["peak_rss"]), "kernels": program["kernels"],
+                     "threads": int(program["threads"]), "work_bytes": int(program["work"])},
     )

@@ -24,7 +24,7 @@
 
 /* Buckets of at most this many rows are dissolved, by measurement. Dissolving takes as many entries
  * again, twice while sorting: 2 * 9 * DISSOLVED must not exceed ESV_LIST_SLACK. */
-#define DISSOLVED 4
+#define DISSOLVED 5
 #define MIXED 9 /* patterns with steps of both pairs */
 
 typedef struct {
@@ -40,39 +40,57 @@ static ESV_INLINE uint32_t load_word(const uint8_t *from)
     return word;
 }
 
-/* The four bytes from `at` on, each cut to its nibble, 0 from `count` on. */
-static ESV_INLINE uint32_t nibbles_at(const uint8_t *bytes, uint32_t at, uint32_t count,
-                                      uint32_t shift, uint32_t mask)
+/* The nibbles of the last count % 4 bytes, each in its byte. */
+static uint32_t last_nibbles(const uint8_t *bytes, uint32_t count, uint32_t shift, uint32_t mask)
 {
-    uint32_t word = load_word(bytes + at) >> shift & mask;
-    return count - at >= 4 ? word : word & ((1u << 8 * (count - at)) - 1);
+    uint32_t left = count & 3;
+    return left ? load_word(bytes + count - left) >> shift & mask & ((1u << 8 * left) - 1) : 0;
 }
 
-static void count_patterns(const uint8_t *bytes, uint32_t count, uint32_t shift, uint32_t mask,
-                           uint16_t *occurs)
+static ESV_INLINE void count_word(uint32_t word, uint16_t *occurs)
 {
-    for (uint32_t k = 0; k < count; k += 4) {
-        uint32_t word = nibbles_at(bytes, k, count, shift, mask);
-        if (word) {
-            occurs[word & 15]++;
-            occurs[word >> 8 & 15]++;
-            occurs[word >> 16 & 15]++;
-            occurs[word >> 24]++;
-        }
+    if (word) {
+        occurs[word & 0xFF]++;
+        occurs[word >> 8 & 0xFF]++;
+        occurs[word >> 16 & 0xFF]++;
+        occurs[word >> 24]++;
     }
 }
 
-static void place_patterns(const uint8_t *bytes, uint32_t count, uint32_t shift, uint32_t mask,
-                           uint16_t **to)
+static ESV_APART void count_patterns(const uint8_t *bytes, uint32_t count, uint32_t shift,
+                                     uint32_t mask, uint16_t *occurs)
 {
-    for (uint32_t k = 0; k < count; k += 4) {
-        uint32_t word = nibbles_at(bytes, k, count, shift, mask);
-        for (uint32_t at = k; word; word >>= 8, at++) {
-            if (word & 15) {
-                *to[word & 15]++ = (uint16_t)at;
-            }
-        }
+    for (const uint8_t *end = bytes + (count & ~3u); bytes < end; bytes += 4) {
+        count_word(load_word(bytes) >> shift & mask, occurs);
     }
+    count_word(last_nibbles(bytes, count & 3, shift, mask), occurs);
+}
+
+static ESV_INLINE void place(uint32_t pattern, uint32_t k, uint16_t **to)
+{
+    if (pattern) {
+        *to[pattern]++ = (uint16_t)k;
+    }
+}
+
+static ESV_INLINE void place_word(uint32_t word, uint32_t k, uint16_t **to)
+{
+    if (word) {
+        place(word & 0xFF, k, to);
+        place(word >> 8 & 0xFF, k + 1, to);
+        place(word >> 16 & 0xFF, k + 2, to);
+        place(word >> 24, k + 3, to);
+    }
+}
+
+static ESV_APART void place_patterns(const uint8_t *bytes, uint32_t count, uint32_t shift,
+                                     uint32_t mask, uint16_t **to)
+{
+    uint32_t k = 0;
+    for (; k + 4 <= count; k += 4) {
+        place_word(load_word(bytes + k) >> shift & mask, k, to);
+    }
+    place_word(last_nibbles(bytes, count, shift, mask), k, to);
 }
 
 static int is_mixed(uint32_t pattern)
@@ -139,6 +157,8 @@ static void sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t
         dissolve_small(lists, to);
     }
 }
+
+static const sums none;
 
 /* ---- adding rows ---- */
 
@@ -424,7 +444,7 @@ static void sum_steps(const esv_tile *tile, const esv_lists *lists, uint32_t ste
             continue;
         }
         if (lists->count[p]) {
-            memset(&bucket[b], 0, sizeof bucket[b]);
+            bucket[b] = none;
             add_list(tile, lists, p, &bucket[b]);
         }
         b++;

@@ -29,6 +29,9 @@
 #define WIDEN(v, low, high)                                                                        \
     "saddw %" #low ".8h, %" #low ".8h, v" #v ".8b\n\t"                                             \
     "saddw2 %" #high ".8h, %" #high ".8h, v" #v ".16b\n\t"
+#define START(v, low, high)                                                                        \
+    "sxtl %" #low ".8h, v" #v ".8b\n\t"                                                            \
+    "sxtl2 %" #high ".8h, v" #v ".16b\n\t"
 #define BYTES(v, w) "add v" #v ".16b, v" #v ".16b, v" #w ".16b\n\t"
 
 /* By the number of 16-column registers: the instructions for all of them, from registers 0 or 4. */
@@ -41,38 +44,47 @@
 #define WIDEN_0_1 WIDEN(0, 0, 1)
 #define WIDEN_0_2 WIDEN_0_1 WIDEN(1, 2, 3)
 #define WIDEN_0_4 WIDEN_0_2 WIDEN(2, 4, 5) WIDEN(3, 6, 7)
+#define START_0_1 START(0, 0, 1)
+#define START_0_2 START_0_1 START(1, 2, 3)
+#define START_0_4 START_0_2 START(2, 4, 5) START(3, 6, 7)
 #define WIDEN_4_1 WIDEN(4, 0, 1)
 #define WIDEN_4_2 WIDEN_4_1 WIDEN(5, 2, 3)
 #define WIDEN_4_4 WIDEN_4_2 WIDEN(6, 4, 5) WIDEN(7, 6, 7)
 #define BYTES_1 BYTES(0, 4)
 #define BYTES_2 BYTES_1 BYTES(1, 5)
 #define BYTES_4 BYTES_2 BYTES(2, 6) BYTES(3, 7)
-#define SUMS_1 "+w"(s[0]), "+w"(s[1])
-#define SUMS_2 SUMS_1, "+w"(s[2]), "+w"(s[3])
-#define SUMS_4 SUMS_2, "+w"(s[4]), "+w"(s[5]), "+w"(s[6]), "+w"(s[7])
+#define SUMS_1(how) how(s[0]), how(s[1])
+#define SUMS_2(how) SUMS_1(how), how(s[2]), how(s[3])
+#define SUMS_4(how) SUMS_2(how), how(s[4]), how(s[5]), how(s[6]), how(s[7])
+#define READS(p, n) "m"(*(const int16_t(*)[n])(p))
 #define TAKEN "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7"
 
-/* Add 16 * n columns of one, two or four rows to sums s, and advance the rows past them. */
+/* Set sums s to 16 * n columns of one row, or add one, two or four rows, and advance the rows past
+ * them. */
 #define BLOCK(n)                                                                                   \
+    INLINE void first_row_##n(int16x8_t *s, const int8_t **p)                                      \
+    {                                                                                              \
+        __asm__(LOAD_0_##n(p) START_0_##n : SUMS_##n("=w"), [p] "+r"(p[0]) : : TAKEN);             \
+    }                                                                                              \
     INLINE void one_row_##n(int16x8_t *s, const int8_t **p)                                      \
     {                                                                                              \
-        __asm__(LOAD_0_##n(p) WIDEN_0_##n : SUMS_##n, [p] "+r"(p[0]) : : TAKEN);                   \
+        __asm__(LOAD_0_##n(p) WIDEN_0_##n : SUMS_##n("+w"), [p] "+r"(p[0]) : : TAKEN);                   \
     }                                                                                              \
     INLINE void two_rows_##n(int16x8_t *s, const int8_t **p)                                     \
     {                                                                                              \
         __asm__(LOAD_0_##n(p) LOAD_4_##n(q) WIDEN_0_##n WIDEN_4_##n                                \
-                : SUMS_##n, [p] "+r"(p[0]), [q] "+r"(p[1]) : : TAKEN);                             \
+                : SUMS_##n("+w"), [p] "+r"(p[0]), [q] "+r"(p[1]) : : TAKEN);                             \
     }                                                                                              \
     INLINE void two_as_bytes_##n(int16x8_t *s, const int8_t **p)                                 \
     {                                                                                              \
         __asm__(LOAD_0_##n(p) LOAD_4_##n(q) BYTES_##n WIDEN_0_##n                                  \
-                : SUMS_##n, [p] "+r"(p[0]), [q] "+r"(p[1]) : : TAKEN);                             \
+                : SUMS_##n("+w"), [p] "+r"(p[0]), [q] "+r"(p[1]) : : TAKEN);                             \
     }                                                                                              \
     INLINE void four_as_bytes_##n(int16x8_t *s, const int8_t **p)                                \
     {                                                                                              \
         __asm__(LOAD_0_##n(p) LOAD_4_##n(q) BYTES_##n LOAD_4_##n(x) BYTES_##n LOAD_4_##n(y)        \
                 BYTES_##n WIDEN_0_##n                                                              \
-                : SUMS_##n, [p] "+r"(p[0]), [q] "+r"(p[1]), [x] "+r"(p[2]), [y] "+r"(p[3])         \
+                : SUMS_##n("+w"), [p] "+r"(p[0]), [q] "+r"(p[1]), [x] "+r"(p[2]), [y] "+r"(p[3])         \
                 : : TAKEN);                                                                        \
     }
 BLOCK(1)
@@ -93,6 +105,7 @@ BLOCK(4)
             name##_1(sum + 2 * (n & ~1u), p);                                                      \
         }                                                                                          \
     }
+WHOLE(first_row)
 WHOLE(one_row)
 WHOLE(two_rows)
 WHOLE(two_as_bytes)
@@ -146,10 +159,19 @@ INLINE void store_sum(const int16x8_t *sum, unsigned n, int16_t *to)
     }
 }
 
+/* Compilers load registers in pairs, `ld1` takes four. */
 INLINE void add_sum(int16x8_t *sum, unsigned n, const int16_t *from)
 {
-    UNROLL for (unsigned i = 0; i < 2 * n; i++) {
-        sum[i] = vaddq_s16(sum[i], vld1q_s16(from + 8 * i));
+    if (n & 1) {
+        sum[2 * n - 2] = vaddq_s16(sum[2 * n - 2], vld1q_s16(from + 16 * n - 16));
+        sum[2 * n - 1] = vaddq_s16(sum[2 * n - 1], vld1q_s16(from + 16 * n - 8));
+    }
+    UNROLL for (unsigned i = 0; i < n / 2; i++) {
+        int16x8_t *s = sum + 4 * i;
+        __asm__("ld1 {v0.8h-v3.8h}, [%[from]], #64\n\t"
+                "add %0.8h, %0.8h, v0.8h\n\tadd %1.8h, %1.8h, v1.8h\n\t"
+                "add %2.8h, %2.8h, v2.8h\n\tadd %3.8h, %3.8h, v3.8h"
+                : SUMS_2("+w"), [from] "+r"(from) : READS(from, 32) : TAKEN);
     }
 }
 
@@ -158,11 +180,8 @@ INLINE void sum_list(unsigned n, unsigned group, const int8_t *rows, size_t stri
                      const uint16_t *row, uint32_t count, int16_t *out)
 {
     int16x8_t sum[VECTORS];
-    UNROLL for (unsigned i = 0; i < n; i++) {
-        int8x16_t w = vld1q_s8(rows + row[0] * stride + 16 * i);
-        sum[2 * i] = vmovl_s8(vget_low_s8(w));
-        sum[2 * i + 1] = vmovl_high_s8(w);
-    }
+    const int8_t *p[1] = {rows + row[0] * stride};
+    first_row(sum, n, p);
     add_rows(sum, n, group, rows, stride, row + 1, count - 1);
     store_sum(sum, n, out);
 }
@@ -172,97 +191,185 @@ typedef void sum_list_function(const int8_t *rows, size_t stride, const uint16_t
 
 /* ---- The steps of one group ---- */
 
-/* How the sum of a node is made: that of the node `start` (0: the bias), the buckets of up to three
- * lists (0: none) and the rows of a list. Nodes 1 to 3 are what steps start from, 4 + t is step t
- * of the group. Node 1 has the list of all steps, whichever that is. */
+/* How the sum of a node is made: that of the node `start`, the buckets of lists (bit p: list p) and
+ * the rows of a list. EVEN and ODD are what steps start from, STEP + t is step t of the group. ROOT
+ * has the list of all steps, whichever that is. */
 enum { BIAS, ROOT, EVEN, ODD, STEP, NODES = STEP + 4 };
 typedef struct {
-    uint8_t start, list, bucket[3], is_step;
+    uint16_t buckets;
+    uint8_t start, list;
 } node;
 static const node nodes[NODES] = {
-    {BIAS, 0, {0, 0, 0}, 0},   {BIAS, 0, {0, 0, 0}, 0},    {ROOT, 5, {7, 13, 0}, 0},
-    {ROOT, 10, {11, 14, 0}, 0}, {EVEN, 1, {3, 9, 11}, 1},   {ODD, 2, {3, 6, 7}, 1},
-    {EVEN, 4, {6, 12, 14}, 1}, {ODD, 8, {12, 9, 13}, 1},
+    {0, BIAS, 0},
+    {0, BIAS, 0},
+    {1 << 7 | 1 << 13, ROOT, 5},
+    {1 << 11 | 1 << 14, ROOT, 10},
+    {1 << 3 | 1 << 9 | 1 << 11, EVEN, 1},
+    {1 << 3 | 1 << 6 | 1 << 7, ODD, 2},
+    {1 << 6 | 1 << 12 | 1 << 14, EVEN, 4},
+    {1 << 12 | 1 << 9 | 1 << 13, ODD, 8},
 };
+/* The lists that have a bucket, where they are not ROOT's. */
+#define SHARED (1 << 3 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14)
 
 /* Sums that wait in memory. */
 typedef struct {
     int16_t membrane[WIDTH], node[STEP][WIDTH], bucket[ESV_LISTS][WIDTH];
-    const int16_t *start[STEP];             /* of each node its sum, which may be another's */
-    const int16_t *filled[ESV_LISTS];       /* of each list its bucket; NULL: empty */
+    const int16_t *start[STEP]; /* of each node its sum, which may be another's */
+    const int8_t *rows;
+    size_t stride;
+    sum_list_function *sum_list;
+    const esv_lists *lists;
+    uint32_t filled; /* bit p: bucket p is not 0 */
 } workspace;
 
-/* Sum the lists that neither are a single step's nor a node's own. */
-INLINE void fill_buckets(const esv_tile *tile, const esv_lists *lists, uint32_t all,
-                         sum_list_function *sum_one, workspace *w)
+/* Bit p: list p is not empty. */
+INLINE uint32_t filled_lists(const esv_lists *lists)
 {
-    static const uint8_t shared[8] = {3, 6, 7, 9, 11, 12, 13, 14};
-    w->filled[0] = NULL;
-    for (unsigned i = 0; i < 8; i++) {
-        uint32_t p = shared[i], count = p < all ? lists->count[p] : 0;
-        w->filled[p] = NULL;
-        if (count) {
-            sum_one(tile->rows, tile->row_bytes, lists->row + lists->first[p], count,
+    static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    uint16x8_t low = vld1q_u16(lists->count), high = vld1q_u16(lists->count + 8);
+    uint8x16_t full = vcombine_u8(vmovn_u16(vtstq_u16(low, low)), vmovn_u16(vtstq_u16(high, high)));
+    full = vandq_u8(full, vld1q_u8(bit));
+    uint8x8_t sum = vpadd_u8(vget_low_u8(full), vget_high_u8(full));
+    sum = vpadd_u8(sum, sum);
+    return vget_lane_u16(vreinterpret_u16_u8(vpadd_u8(sum, sum)), 0);
+}
+
+/* all: the list of all steps. */
+INLINE void fill_buckets(uint32_t all, workspace *w)
+{
+    const esv_lists *lists = w->lists;
+    w->filled = filled_lists(lists) & SHARED & ((1u << all) - 1);
+    for (uint32_t left = w->filled; left; left &= left - 1) {
+        uint32_t p = (uint32_t)__builtin_ctz(left);
+        w->sum_list(w->rows, w->stride, lists->row + lists->first[p], lists->count[p],
                     w->bucket[p]);
-            w->filled[p] = w->bucket[p];
+    }
+}
+
+INLINE void sum_node(int16x8_t *sum, unsigned n, unsigned group, uint32_t list, uint32_t buckets,
+                     const int16_t *start, const workspace *w)
+{
+    load_sum(sum, n, start);
+    for (; buckets; buckets &= buckets - 1) {
+        add_sum(sum, n, w->bucket[__builtin_ctz(buckets)]);
+    }
+    add_rows(sum, n, group, w->rows, w->stride, w->lists->row + w->lists->first[list],
+             w->lists->count[list]);
+}
+
+/* ROOT, EVEN and ODD: what the steps start from. */
+INLINE void sum_starts(unsigned n, unsigned group, uint32_t all, workspace *w)
+{
+    for (uint32_t i = ROOT; i < STEP; i++) {
+        uint32_t list = i == ROOT ? all : nodes[i].list;
+        uint32_t buckets = nodes[i].buckets & w->filled;
+        w->start[i] = w->start[nodes[i].start];
+        if (buckets || w->lists->count[list]) {
+            int16x8_t sum[VECTORS];
+            sum_node(sum, n, group, list, buckets, w->start[i], w);
+            store_sum(sum, n, w->node[i]);
+            w->start[i] = w->node[i];
         }
     }
 }
 
-/* Whether a node differs from where it starts. */
-INLINE int has_own(const node *at, uint32_t count, const workspace *w)
-{
-    return count || w->filled[at->bucket[0]] || w->filled[at->bucket[1]];
-}
+/* ---- Neurons ---- */
 
-INLINE void sum_node(int16x8_t *sum, unsigned n, unsigned group, const esv_tile *tile,
-                     const int8_t *rows, const esv_lists *lists, const node *at, uint32_t list, const workspace *w)
+/* Where the neurons of a step are. */
+typedef struct {
+    const int16_t *threshold;
+    int16_t *membrane;
+    uint8_t *codes;
+    int8x16_t shift; /* at the last step: T - 8 */
+} neurons;
+
+/* v4 to v7 = (membranes + sums) >> 1, v0 to v3 = whether they fire. */
+#define DECAY                                                                                      \
+    "shadd v4.8h, v4.8h, %[a].8h\n\tshadd v5.8h, v5.8h, %[b].8h\n\t"                                   \
+    "shadd v6.8h, v6.8h, %[c].8h\n\tshadd v7.8h, v7.8h, %[d].8h\n\t"
+#define HALVE                                                                                      \
+    "sshr v4.8h, %[a].8h, #1\n\tsshr v5.8h, %[b].8h, #1\n\t"                                           \
+    "sshr v6.8h, %[c].8h, #1\n\tsshr v7.8h, %[d].8h, #1\n\t"
+#define COMPARE                                                                                    \
+    "ld1 {v0.8h-v3.8h}, [%[threshold]], #64\n\t"                                                   \
+    "cmge v0.8h, v4.8h, v0.8h\n\tcmge v1.8h, v5.8h, v1.8h\n\t"                                     \
+    "cmge v2.8h, v6.8h, v2.8h\n\tcmge v3.8h, v7.8h, v3.8h\n\t"
+#define RESET                                                                                      \
+    "bic v4.16b, v4.16b, v0.16b\n\tbic v5.16b, v5.16b, v1.16b\n\t"                                 \
+    "bic v6.16b, v6.16b, v2.16b\n\tbic v7.16b, v7.16b, v3.16b\n\t"                                 \
+    "st1 {v4.8h-v7.8h}, [%[membrane]], #64\n\t"
+#define NARROW "uzp1 v0.16b, v0.16b, v1.16b\n\tuzp1 v1.16b, v2.16b, v3.16b\n\t"
+#define LOAD_MEMBRANE "ld1 {v4.8h-v7.8h}, [%[membrane]]\n\t"
+#define JOIN_CODE                                                                                  \
+    "ld1 {v2.16b-v3.16b}, [%[codes]]\n\tsri v0.16b, v2.16b, #1\n\tsri v1.16b, v3.16b, #1\n\t"
+#define SHIFT_CODE                                                                                 \
+    "ushl v0.16b, v0.16b, %[shift].16b\n\tushl v1.16b, v1.16b, %[shift].16b\n\t"
+#define STORE_CODE "st1 {v0.16b-v1.16b}, [%[codes]], #32"
+#define FIRE_32(instructions)                                                                      \
+    __asm__ volatile(instructions                                                                           \
+            : [threshold] "+r"(at->threshold), [membrane] "+r"(at->membrane),                      \
+              [codes] "+r"(at->codes)                                                              \
+            : [a] "w"(s[0]), [b] "w"(s[1]), [c] "w"(s[2]), [d] "w"(s[3]), [shift] "w"(at->shift) : TAKEN, "memory")
+
+/* The spike of the last step is bit 7 of a code on the way, that of the step before bit 6, and so
+ * on; the last step moves them to their places. */
+INLINE void fire_32(const int16x8_t *s, neurons *at, int first, int last)
 {
-    load_sum(sum, n, w->start[at->start]);
-    for (unsigned i = 0; i < 3; i++) {
-        const int16_t *bucket = w->filled[at->bucket[i]];
-        if (bucket) {
-            add_sum(sum, n, bucket);
-        }
+    if (first && last) {
+        FIRE_32(HALVE COMPARE NARROW SHIFT_CODE STORE_CODE);
+    } else if (first) {
+        FIRE_32(HALVE COMPARE RESET NARROW STORE_CODE);
+    } else if (last) {
+        FIRE_32(LOAD_MEMBRANE DECAY COMPARE NARROW JOIN_CODE SHIFT_CODE STORE_CODE);
+        at->membrane += 32;
+    } else {
+        FIRE_32(LOAD_MEMBRANE DECAY COMPARE RESET NARROW JOIN_CODE STORE_CODE);
     }
-    add_rows(sum, n, group, rows, tile->row_bytes, lists->row + lists->first[list],
-             lists->count[list]);
 }
 
-/* One step of 16 * n neurons. The spike of the last step is bit 7 of a code on the way, that of the
- * step before bit 6, and so on: what lies below the first step's is rubbish. */
-INLINE void fire_step(const int16x8_t *sum, unsigned n, const int16_t *threshold,
-                      int16_t *membrane, uint8_t *codes, int first, int last)
+INLINE void fire_16(const int16x8_t *s, neurons *at, int first, int last)
 {
-    UNROLL for (unsigned i = 0; i < n; i++, threshold += 16, membrane += 16, codes += 16) {
-        int16x8_t low = sum[2 * i], high = sum[2 * i + 1];
-        if (first) {
-            low = vshrq_n_s16(low, 1), high = vshrq_n_s16(high, 1);
-        } else {
-            low = vhaddq_s16(vld1q_s16(membrane), low);
-            high = vhaddq_s16(vld1q_s16(membrane + 8), high);
-        }
-        uint16x8_t fired_low = vcgeq_s16(low, vld1q_s16(threshold));
-        uint16x8_t fired_high = vcgeq_s16(high, vld1q_s16(threshold + 8));
-        if (!last) {
-            vst1q_s16(membrane, vbicq_s16(low, vreinterpretq_s16_u16(fired_low)));
-            vst1q_s16(membrane + 8, vbicq_s16(high, vreinterpretq_s16_u16(fired_high)));
-        }
-        uint8x16_t code = vuzp1q_u8(vreinterpretq_u8_u16(fired_low),
-                                    vreinterpretq_u8_u16(fired_high));
-        vst1q_u8(codes, first ? code : vsriq_n_u8(code, vld1q_u8(codes), 1));
+    int16x8_t zero = vdupq_n_s16(0);
+    int16x8_t a = vhaddq_s16(first ? zero : vld1q_s16(at->membrane), s[0]);
+    int16x8_t b = vhaddq_s16(first ? zero : vld1q_s16(at->membrane + 8), s[1]);
+    uint16x8_t fired_a = vcgeq_s16(a, vld1q_s16(at->threshold));
+    uint16x8_t fired_b = vcgeq_s16(b, vld1q_s16(at->threshold + 8));
+    vst1q_s16(at->membrane, vbicq_s16(a, vreinterpretq_s16_u16(fired_a)));
+    vst1q_s16(at->membrane + 8, vbicq_s16(b, vreinterpretq_s16_u16(fired_b)));
+    uint8x16_t code = vuzp1q_u8(vreinterpretq_u8_u16(fired_a), vreinterpretq_u8_u16(fired_b));
+    if (!first) {
+        code = vsriq_n_u8(code, vld1q_u8(at->codes), 1);
+    }
+    vst1q_u8(at->codes, last ? vshlq_u8(code, at->shift) : code);
+}
+
+/* One step of 16 * n neurons. */
+INLINE void fire_step(const int16x8_t *sum, unsigned n, neurons at, int first, int last)
+{
+    UNROLL for (unsigned i = 0; i < n / 2; i++) {
+        fire_32(sum + 4 * i, &at, first, last);
+    }
+    if (n & 1) {
+        fire_16(sum + 2 * n - 2, &at, first, last);
     }
 }
 
 INLINE void fire_any(const int16x8_t *sum, unsigned n, const esv_tile *tile, uint32_t t,
                      int16_t *membrane, uint8_t *codes)
 {
-    if (t == 0) {
-        fire_step(sum, n, tile->threshold16, membrane, codes, 1, 0);
-    } else if (t + 1u < tile->time_steps) {
-        fire_step(sum, n, tile->threshold16, membrane, codes, 0, 0);
+    int8_t shift = (int8_t)(tile->time_steps - 8);
+    neurons at = {tile->threshold16, membrane, codes, vdupq_n_s8(shift)};
+    if (t + 1u < tile->time_steps) {
+        if (t) {
+            fire_step(sum, n, at, 0, 0);
+        } else {
+            fire_step(sum, n, at, 1, 0);
+        }
+    } else if (t) {
+        fire_step(sum, n, at, 0, 1);
     } else {
-        fire_step(sum, n, tile->threshold16, membrane, codes, 0, 1);
+        fire_step(sum, n, at, 1, 1);
     }
 }
 
@@ -274,32 +381,21 @@ INLINE void put_currents(const int16x8_t *sum, unsigned n, int32_t *currents)
     }
 }
 
-/* The steps of lists, which are steps t0 onwards: to codes, or to currents (T, width). */
-INLINE void run_group(unsigned n, unsigned group, const esv_tile *tile, const int8_t *rows,
-                      const esv_lists *lists, uint32_t t0, sum_list_function *sum_one, workspace *w, uint8_t *codes,
-                      int32_t *currents)
+/* The steps of w->lists, which are steps t0 onwards: to codes, or to currents (T, width). */
+INLINE void run_group(unsigned n, unsigned group, const esv_tile *tile, uint32_t t0, workspace *w,
+                      uint8_t *codes, int32_t *currents)
 {
     uint32_t left = tile->time_steps - t0, steps = left < 4 ? left : 4, all = (1u << steps) - 1;
-    fill_buckets(tile, lists, all, sum_one, w);
-    w->start[BIAS] = tile->bias16;
-    for (uint32_t i = ROOT; i < STEP + steps; i++) {
-        const node *at = &nodes[i];
-        uint32_t list = i == ROOT ? all : at->list;
+    fill_buckets(all, w);
+    sum_starts(n, group, steps > 1 ? all : 0, w);
+    for (uint32_t i = 0; i < steps; i++) {
+        const node *at = &nodes[STEP + i];
         int16x8_t sum[VECTORS];
-        if (!at->is_step) {
-            w->start[i] = w->start[at->start];
-            if ((i == ROOT ? steps == 1 : list >= all) || !has_own(at, lists->count[list], w)) {
-                continue;
-            }
-        }
-        sum_node(sum, n, group, tile, rows, lists, at, list, w);
-        if (!at->is_step) {
-            store_sum(sum, n, w->node[i]);
-            w->start[i] = w->node[i];
-        } else if (codes) {
-            fire_any(sum, n, tile, t0 + i - STEP, w->membrane, codes);
+        sum_node(sum, n, group, at->list, at->buckets & w->filled, w->start[at->start], w);
+        if (codes) {
+            fire_any(sum, n, tile, t0 + i, w->membrane, codes);
         } else {
-            put_currents(sum, n, currents + (t0 + i - STEP) * tile->width);
+            put_currents(sum, n, currents + (t0 + i) * tile->width);
         }
     }
 }
@@ -309,16 +405,13 @@ INLINE void run_tile(unsigned n, unsigned group, const esv_tile *tile, const esv
                      sum_list_function *sum_one, uint8_t *codes, int32_t *currents)
 {
     workspace w;
-    const int8_t *rows = settled(tile->rows);
+    w.rows = settled(tile->rows);
+    w.stride = tile->row_bytes;
+    w.sum_list = sum_one;
+    w.start[BIAS] = tile->bias16;
     for (uint32_t t = 0; t < tile->time_steps; t += 4) {
-        run_group(n, group, tile, rows, &lists[t >> 2], t, sum_one, &w, codes, currents);
-    }
-    if (!codes) {
-        return;
-    }
-    int8x16_t shift = vdupq_n_s8((int8_t)(tile->time_steps - 8));
-    UNROLL for (unsigned i = 0; i < n; i++) {
-        vst1q_u8(codes + 16 * i, vshlq_u8(vld1q_u8(codes + 16 * i), shift));
+        w.lists = &lists[t >> 2];
+        run_group(n, group, tile, t, &w, codes, currents);
     }
 }
 
@@ -372,14 +465,16 @@ static esv_tile beyond(const esv_tile *tile, uint32_t columns)
 
 static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
 {
-    esv_tile part = *tile;
-    if (!find(tile)->run) {
-        part.width = tile->width == 80 ? 48 : 64;
-        find(&part)->run(&part, lists, codes, NULL);
-        codes += part.width;
-        part = beyond(tile, part.width);
+    const kernels *k = find(tile);
+    if (k->run) {
+        k->run(tile, lists, codes, NULL);
+        return;
     }
+    esv_tile part = *tile;
+    part.width = 64;
     find(&part)->run(&part, lists, codes, NULL);
+    part = beyond(tile, 64);
+    find(&part)->run(&part, lists, codes + 64, NULL);
 }
 
 /* ---- Currents ---- */
@@ -498,54 +593,58 @@ static void sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t ni
 
 /* ---- Lists ---- */
 
-/* Of each byte: where its bits are, lowest first, one a byte; and how many. */
+/* Of each byte: where its bits are, lowest first, one a byte; and the size of their list. */
 #define BIT(b, i) ((uint64_t)((b) >> (i) & 1))
 #define PUT(b, i, rest) ((rest) * (1 + 255 * BIT(b, i)) + (i) * BIT(b, i))
 #define PLACES(b)                                                                                  \
     PUT(b, 0, PUT(b, 1, PUT(b, 2, PUT(b, 3, PUT(b, 4, PUT(b, 5, PUT(b, 6, 7 * BIT(b, 7))))))))
-#define COUNT(b)                                                                                   \
-    (uint8_t)(BIT(b, 0) + BIT(b, 1) + BIT(b, 2) + BIT(b, 3) + BIT(b, 4) + BIT(b, 5) +              \
-              BIT(b, 6) + BIT(b, 7))
+#define LENGTH(b)                                                                                   \
+    (uint8_t)(2 * (BIT(b, 0) + BIT(b, 1) + BIT(b, 2) + BIT(b, 3) + BIT(b, 4) + BIT(b, 5) +         \
+                   BIT(b, 6) + BIT(b, 7)))
 #define EACH_4(f, b) f(b), f((b) + 1), f((b) + 2), f((b) + 3)
 #define EACH_16(f, b) EACH_4(f, b), EACH_4(f, (b) + 4), EACH_4(f, (b) + 8), EACH_4(f, (b) + 12)
 #define EACH_64(f, b)                                                                              \
     EACH_16(f, b), EACH_16(f, (b) + 16), EACH_16(f, (b) + 32), EACH_16(f, (b) + 48)
 #define EACH_256(f) EACH_64(f, 0), EACH_64(f, 64), EACH_64(f, 128), EACH_64(f, 192)
 static const uint64_t places[256] = {EACH_256(PLACES)};
-static const uint8_t counts[256] = {EACH_256(COUNT)};
+static const uint8_t lengths[256] = {EACH_256(LENGTH)};
 
-/* Bit i: byte i of four registers has a bit of `mask`. */
-INLINE uint64_t which(const uint8_t *bytes, uint8x16_t mask)
+/* Bit i: byte i of four registers has a bit of `mask`. *all: bits that any byte has. */
+INLINE uint64_t which(const uint8_t *bytes, uint8x16_t mask, uint8x16_t *all)
 {
     static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     uint8x16_t bits = vld1q_u8(bit);
-    uint8x16_t a = vandq_u8(vtstq_u8(vld1q_u8(bytes), mask), bits);
-    uint8x16_t b = vandq_u8(vtstq_u8(vld1q_u8(bytes + 16), mask), bits);
-    uint8x16_t c = vandq_u8(vtstq_u8(vld1q_u8(bytes + 32), mask), bits);
-    uint8x16_t d = vandq_u8(vtstq_u8(vld1q_u8(bytes + 48), mask), bits);
-    uint8x16_t all = vpaddq_u8(vpaddq_u8(a, b), vpaddq_u8(c, d));
-    return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(all, all)), 0);
+    uint8x16_t a = vld1q_u8(bytes), b = vld1q_u8(bytes + 16);
+    uint8x16_t c = vld1q_u8(bytes + 32), d = vld1q_u8(bytes + 48);
+    *all = vorrq_u8(vorrq_u8(*all, vorrq_u8(a, b)), vorrq_u8(c, d));
+    a = vandq_u8(vtstq_u8(a, mask), bits), b = vandq_u8(vtstq_u8(b, mask), bits);
+    c = vandq_u8(vtstq_u8(c, mask), bits), d = vandq_u8(vtstq_u8(d, mask), bits);
+    a = vpaddq_u8(vpaddq_u8(a, b), vpaddq_u8(c, d));
+    return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(a, a)), 0);
 }
 
 /* Append the numbers of the set bits, from `first` on. Up to 7 entries of rubbish follow. */
 INLINE uint16_t *list_bits(uint64_t bits, uint32_t groups, uint16x8_t first, uint16_t *to)
 {
     UNROLL for (uint32_t i = 0; i < groups; i++) {
-        unsigned byte = (unsigned)(bits >> 8 * i) & 255;
+        uint64_t byte = bits >> 8 * i & 255;
         vst1q_u16(to, vaddw_u8(first, vcreate_u8(places[byte])));
-        to += counts[byte];
+        to = (uint16_t *)(void *)((uint8_t *)to + lengths[byte]);
+        /* Or the compiler keeps the sum of all lengths besides. */
+        __asm__("" : "+r"(to));
         first = vaddq_u16(first, vdupq_n_u16(8));
     }
     return to;
 }
 
 /* to = the numbers of the bytes that have a bit of `mask`; returns the end. */
-static uint16_t *list_nonzero(const uint8_t *bytes, uint32_t count, uint32_t mask, uint16_t *to)
+static uint16_t *list_nonzero(const uint8_t *bytes, uint32_t count, uint32_t mask, uint16_t *to,
+                              uint32_t *largest)
 {
-    uint8x16_t wanted = vdupq_n_u8((uint8_t)mask);
+    uint8x16_t wanted = vdupq_n_u8((uint8_t)mask), all = vdupq_n_u8(0);
     uint32_t at = 0;
     for (; at + 64 <= count; at += 64) {
-        uint64_t bits = which(bytes + at, wanted);
+        uint64_t bits = which(bytes + at, wanted, &all);
         if (bits) {
             to = list_bits(bits, 8, vdupq_n_u16((uint16_t)at), to);
         }
@@ -553,10 +652,11 @@ static uint16_t *list_nonzero(const uint8_t *bytes, uint32_t count, uint32_t mas
     if (at < count) {
         uint8_t last[64] = {0};
         memcpy(last, bytes + at, count - at);
-        for (uint64_t bits = which(last, wanted); bits; bits >>= 8, at += 8) {
+        for (uint64_t bits = which(last, wanted, &all); bits; bits >>= 8, at += 8) {
             to = list_bits(bits & 255, 1, vdupq_n_u16((uint16_t)at), to);
         }
     }
+    *largest = vmaxvq_u8(all);
     return to;
 }
 
@@ -588,29 +688,57 @@ static void split_lists(uint16_t *const start[ESV_LISTS], uint16_t *end[ESV_LIST
     }
 }
 
-/* Copy the lists behind each other; writes up to 7 entries beyond. */
-static void join_lists(uint16_t *const start[ESV_LISTS], uint16_t *const end[ESV_LISTS],
+/* Copy the lists behind each other; writes up to 8 entries beyond. */
+INLINE void join_lists(uint16_t *const start[ESV_LISTS], uint16_t *const end[ESV_LISTS],
                        uint32_t mask, esv_lists *lists)
 {
-    uint32_t at = 0;
+    uint16_t *row = lists->row, *to = row;
     for (uint32_t p = 1; p <= mask; p++) {
-        uint32_t n = (uint32_t)(end[p] - start[p]);
-        lists->first[p] = (uint16_t)at;
+        const uint16_t *from = start[p], *last = end[p];
+        ptrdiff_t n = last - from;
+        lists->first[p] = (uint16_t)(to - row);
         lists->count[p] = (uint16_t)n;
-        for (uint32_t i = 0; i < n; i += 8) {
-            vst1q_u16(lists->row + at + i, vld1q_u16(start[p] + i));
-        }
-        at += n;
+        uint16_t *at = to;
+        do { /* at least once: a branch on an empty list costs more */
+            vst1q_u16(at, vld1q_u16(from));
+            at += 8, from += 8;
+        } while (from < last);
+        to += n;
     }
 }
 
-/* Append each row to the list of its byte. `clean`: no byte has other bits than the nibble. */
-INLINE void deal(const uint8_t *bytes, uint32_t shift, uint32_t mask, int clean,
-                 const uint16_t *row, const uint16_t *last, uint16_t *end[ESV_LISTS])
+INLINE void deal_one(const uint8_t *bytes, uint32_t shift, uint32_t mask, uint32_t row,
+                     uint16_t *end[ESV_LISTS])
 {
+    uint32_t p = (uint32_t)bytes[row] >> shift & mask;
+    uint16_t *to = end[p];
+    *to++ = (uint16_t)row;
+    end[p] = to;
+}
+
+/* Append each row to the list of its byte. */
+INLINE void deal(const uint8_t *bytes, uint32_t shift, uint32_t mask, const uint16_t *row,
+                 const uint16_t *last, uint16_t *end[ESV_LISTS])
+{
+    for (; last - row >= 8; row += 8) {
+        UNROLL for (unsigned i = 0; i < 8; i++) {
+            deal_one(bytes, shift, mask, row[i], end);
+        }
+    }
     for (; row < last; row++) {
-        uint32_t p = clean ? bytes[*row] : (uint32_t)bytes[*row] >> shift & mask;
-        *end[p]++ = *row;
+        deal_one(bytes, shift, mask, *row, end);
+    }
+}
+
+/* Room in each list for `count` inputs, and where there is more, so that they do not all start in
+ * the same few lines of the cache. */
+INLINE void place_lists(uint32_t count, uint16_t *scratch, uint16_t *start[ESV_LISTS],
+                        uint16_t *end[ESV_LISTS])
+{
+    uint32_t room = count + (count >= 64 ? 32 : 0);
+    start[0] = end[0] = scratch;
+    for (uint32_t p = 1; p < ESV_LISTS; p++, scratch += room) {
+        start[p] = end[p] = scratch;
     }
 }
 
@@ -621,20 +749,22 @@ static void sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t
                  int dissolve, esv_lists *lists, void *scratch)
 {
     uint16_t *start[ESV_LISTS], *end[ESV_LISTS];
-    uint16_t *last = list_nonzero(bytes, count, mask << 4 * nibble, lists->row);
+    uint32_t largest;
+    uint16_t *last = list_nonzero(bytes, count, mask << 4 * nibble, lists->row, &largest);
     memset(lists->first, 0, sizeof lists->first);
     memset(lists->count, 0, sizeof lists->count);
     if (mask == 1) {
         lists->count[1] = (uint16_t)(last - lists->row);
         return;
     }
-    /* Room for all inputs in each list, and where there is more, that they do not all start in the
-     * same few lines of the cache. */
-    uint32_t room = count + (count >= 64 ? 32 : 0);
-    for (uint32_t p = 0; p < ESV_LISTS; p++) {
-        start[p] = end[p] = (uint16_t *)scratch + (p - (p > 0)) * room;
+    place_lists(count, scratch, start, end);
+    if (largest >> 4 * nibble > mask) { /* other bits besides */
+        deal(bytes, 4 * nibble, mask, lists->row, last, end);
+    } else if (nibble) {
+        deal(bytes, 4, 255, lists->row, last, end);
+    } else {
+        deal(bytes, 0, 255, lists->row, last, end);
     }
-    deal(bytes, 4 * nibble, mask, 0, lists->row, last, end);
     if (dissolve && count < ROWS_TO_DISSOLVE) {
         split_lists(start, end);
     }

@@ -6,7 +6,7 @@ from edgesvit.errors import EdgesvitError, Unreachable
 from edgesvit.measure.run import read_runner
 
 LINES = [
-    "program crc=00c0ffee steps=4 input=64 classes=2 arena=512",
+    "program crc=00c0ffee steps=4 input=64 classes=2 arena=512 work=4096 threads=2 kernels=neon",
     "check pass",
     "image index=0 ns=1500 instructions=77 logits=1,-2",
     "image index=1 ns=2500 instructions=78 logits=3,4",
@@ -22,6 +22,8 @@ def test_a_complete_run():
     assert run.instructions == [77, 78] and run.latency_us == [1.5, 2.5]
     assert run.observed_bytes == {"code": 9000, "weights": 4096, "arena": 500, "stack": 8192,
                                   "io": 700}
+    assert run.environment == {"peak_rss_bytes": 81920, "kernels": "neon", "threads": 2,
+                               "work_bytes": 4096}
 
 
 def test_no_counter_is_none_not_minus_one():
