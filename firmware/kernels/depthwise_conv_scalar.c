@@ -69,19 +69,36 @@ static ESV_APART void sum_any(const esv_window *w, const esv_conv *conv, enum es
     }
 }
 
-void esv_depthwise_conv(const esv_window *w, const esv_conv *conv, enum esv_kind kind,
-                        const void *input)
+typedef struct {
+    const esv_window *window;
+    const esv_conv *conv;
+    enum esv_kind kind;
+    const void *input;
+} job;
+
+static void convolve_row(void *context, uint32_t row, uint32_t member)
 {
+    const job *j = context;
+    const esv_window *w = j->window;
+    const esv_conv *conv = j->conv;
     int32_t current[ESV_TILE], state[ESV_TILE];
-    for (uint32_t token = 0; token < (uint32_t)w->out_height * w->out_width; token++) {
+    (void)member;
+    for (uint32_t token = row * w->out_width; token < (row + 1) * w->out_width; token++) {
         place p = {(int32_t)(token / w->out_width * w->stride) - w->pad,
                    (int32_t)(token % w->out_width * w->stride) - w->pad, 0};
         for (uint32_t first = 0; first < w->channels; first += ESV_TILE) {
             uint32_t left = w->channels - first, n = left < ESV_TILE ? left : ESV_TILE;
             for (p.t = 0; p.t < w->time_steps; p.t++) {
-                sum_any(w, conv, kind, input, p, first, n, current);
+                sum_any(w, conv, j->kind, j->input, p, first, n, current);
                 esv_after_currents(&conv->after, p.t, token, first, n, current, state);
             }
         }
     }
+}
+
+void esv_depthwise_conv(const esv_window *w, const esv_conv *conv, enum esv_kind kind,
+                        const void *input, const esv_crew *crew)
+{
+    job j = {w, conv, kind, input};
+    esv_share(crew, convolve_row, &j, w->out_height);
 }

@@ -63,17 +63,34 @@ static ESV_APART void pooled_current(const esv_window *w, const esv_conv *conv,
     }
 }
 
-void esv_encode_conv(const esv_window *w, const esv_conv *conv, const uint8_t *pixels)
+typedef struct {
+    const esv_window *window;
+    const esv_conv *conv;
+    const uint8_t *pixels;
+} job;
+
+static void encode_row(void *context, uint32_t row, uint32_t member)
 {
+    const job *j = context;
+    const esv_window *w = j->window;
+    const esv_conv *conv = j->conv;
     int32_t current[ESV_TILE], state[ESV_TILE];
-    for (uint32_t token = 0; token < (uint32_t)w->out_height * w->out_width; token++) {
+    (void)member;
+    for (uint32_t token = row * w->out_width; token < (row + 1) * w->out_width; token++) {
         for (uint32_t first = 0; first < w->out_channels; first += ESV_TILE) {
             uint32_t left = w->out_channels - first;
             uint32_t n = left < ESV_TILE ? left : ESV_TILE;
-            pooled_current(w, conv, pixels, token, first, n, current);
+            pooled_current(w, conv, j->pixels, token, first, n, current);
             for (uint32_t t = 0; t < w->time_steps; t++) {
                 esv_after_currents(&conv->after, t, token, first, n, current, state);
             }
         }
     }
+}
+
+void esv_encode_conv(const esv_window *w, const esv_conv *conv, const uint8_t *pixels,
+                     const esv_crew *crew)
+{
+    job j = {w, conv, pixels};
+    esv_share(crew, encode_row, &j, w->out_height);
 }

@@ -57,9 +57,6 @@ typedef struct {
     esv_after after;          /* (H', W', out_channels) */
 } esv_conv;
 
-/* pixels (H, W, C): the current is computed once for all T steps. */
-void esv_encode_conv(const esv_window *window, const esv_conv *conv, const uint8_t *pixels);
-
 /* Memory and threads beyond the arena, where there are some. `run` calls part(context, i, member)
  * for every i below parts, each once, at most one at a time for a member; NULL: all by member 0. */
 typedef struct esv_crew {
@@ -71,6 +68,24 @@ typedef struct esv_crew {
                 void (*part)(void *context, uint32_t index, uint32_t member), void *context,
                 uint32_t parts);
 } esv_crew;
+
+/* Call part(context, i, member) for every i below parts, by the crew if there is one. */
+static inline void esv_share(const esv_crew *crew,
+                             void (*part)(void *context, uint32_t index, uint32_t member),
+                             void *context, uint32_t parts)
+{
+    if (crew && crew->run) {
+        crew->run(crew, part, context, parts);
+        return;
+    }
+    for (uint32_t i = 0; i < parts; i++) {
+        part(context, i, 0);
+    }
+}
+
+/* pixels (H, W, C): the current is computed once for all T steps. */
+void esv_encode_conv(const esv_window *window, const esv_conv *conv, const uint8_t *pixels,
+                     const esv_crew *crew);
 
 /* codes (H, W, C), or levels (T, H, W, C). scratch: esv_spike_conv_scratch bytes, 16-byte aligned;
  * crew may be NULL. */
@@ -84,12 +99,13 @@ uint32_t esv_spike_conv_work(const esv_window *window, int levels,
                              const struct esv_spike_variant *kernel);
 
 /* membranes (T, H, W, C), kernel 1, stride 1: a linear layer at every token. */
-void esv_membrane_conv(const esv_window *window, const esv_conv *conv, const int16_t *membranes);
+void esv_membrane_conv(const esv_window *window, const esv_conv *conv, const int16_t *membranes,
+                       const esv_crew *crew);
 
 /* Codes, levels or membranes of (H, W, C) as `kind` says, every channel with its own window:
  * weight (kernel * kernel, C). A tap outside reads 0. */
 void esv_depthwise_conv(const esv_window *window, const esv_conv *conv, enum esv_kind kind,
-                        const void *input);
+                        const void *input, const esv_crew *crew);
 
 /* membranes (T, tokens, after->channels) are the currents of neurons; with over_tokens their sum
  * over all tokens is, and the output has one token. */
@@ -117,9 +133,10 @@ typedef struct {
 } esv_attention;
 
 /* query, key: (N, heads * query_dim); value, out: (N, heads * value_dim); all codes, or all levels
- * with T in front. scratch: esv_self_attention_scratch bytes, 2-byte aligned. */
+ * with T in front. scratch: esv_self_attention_scratch bytes, 2-byte aligned; a crew's members
+ * need as much of its work. */
 void esv_self_attention(const esv_attention *attention, const uint8_t *query, const uint8_t *key,
-                        const uint8_t *value, uint8_t *out, void *scratch);
+                        const uint8_t *value, uint8_t *out, void *scratch, const esv_crew *crew);
 uint32_t esv_self_attention_scratch(const esv_attention *attention);
 
 /* Token attention: a token of a head passes its key codes on where the neuron of the number of its

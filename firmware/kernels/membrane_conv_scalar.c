@@ -45,18 +45,35 @@ static ESV_APART void sum_tile(const esv_window *w, const esv_conv *conv, const 
     }
 }
 
-void esv_membrane_conv(const esv_window *w, const esv_conv *conv, const int16_t *membranes)
+typedef struct {
+    const esv_window *window;
+    const esv_conv *conv;
+    const int16_t *membranes;
+} job;
+
+static void sum_row(void *context, uint32_t row, uint32_t member)
 {
+    const job *j = context;
+    const esv_window *w = j->window;
+    const esv_conv *conv = j->conv;
     int32_t current[ESV_TILE], state[ESV_TILE];
     uint32_t tokens = (uint32_t)w->height * w->width;
-    for (uint32_t token = 0; token < tokens; token++) {
+    (void)member;
+    for (uint32_t token = row * w->width; token < (row + 1) * w->width; token++) {
         for (uint32_t first = 0; first < w->out_channels; first += ESV_TILE) {
             uint32_t left = w->out_channels - first, n = left < ESV_TILE ? left : ESV_TILE;
             for (uint32_t t = 0; t < w->time_steps; t++) {
-                sum_tile(w, conv, membranes + (t * tokens + token) * w->channels, first, n,
+                sum_tile(w, conv, j->membranes + (t * tokens + token) * w->channels, first, n,
                          current);
                 esv_after_currents(&conv->after, t, token, first, n, current, state);
             }
         }
     }
+}
+
+void esv_membrane_conv(const esv_window *w, const esv_conv *conv, const int16_t *membranes,
+                       const esv_crew *crew)
+{
+    job j = {w, conv, membranes};
+    esv_share(crew, sum_row, &j, w->height);
 }

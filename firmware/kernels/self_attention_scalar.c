@@ -124,15 +124,34 @@ uint32_t esv_self_attention_scratch(const esv_attention *a)
     return 2u * a->time_steps * a->query_dim * a->value_dim;
 }
 
-void esv_self_attention(const esv_attention *a, const uint8_t *query, const uint8_t *key,
-                        const uint8_t *value, uint8_t *out, void *scratch)
+typedef struct {
+    const esv_attention *attention;
+    const uint8_t *query, *key, *value;
+    uint8_t *out;
+    void *scratch; /* without a crew's work */
+    const esv_crew *crew;
+} job;
+
+static void attend_head(void *context, uint32_t h, uint32_t member)
 {
-    for (uint32_t h = 0; h < a->heads; h++) {
-        head_view head = {
-            query + h * a->query_dim, key + h * a->query_dim, value + h * a->value_dim,
-            out + h * a->value_dim, (uint32_t)a->heads * a->query_dim,
-            (uint32_t)a->heads * a->value_dim,
-        };
-        (a->levels ? run_levels : run_spikes)(a, &head, scratch);
+    const job *j = context;
+    const esv_attention *a = j->attention;
+    head_view head = {
+        j->query + h * a->query_dim, j->key + h * a->query_dim, j->value + h * a->value_dim,
+        j->out + h * a->value_dim, (uint32_t)a->heads * a->query_dim,
+        (uint32_t)a->heads * a->value_dim,
+    };
+    void *counts = j->scratch;
+    if (j->crew) {
+        counts = (uint8_t *)j->crew->work + (size_t)member * j->crew->work_bytes;
     }
+    (a->levels ? run_levels : run_spikes)(a, &head, counts);
+}
+
+void esv_self_attention(const esv_attention *a, const uint8_t *query, const uint8_t *key,
+                        const uint8_t *value, uint8_t *out, void *scratch, const esv_crew *crew)
+{
+    int roomy = crew && crew->work_bytes >= esv_self_attention_scratch(a);
+    job j = {a, query, key, value, out, scratch, roomy ? crew : NULL};
+    esv_share(j.crew, attend_head, &j, a->heads);
 }

@@ -194,13 +194,7 @@ static void run(const esv_window *w, const esv_conv *conv, const uint8_t *input,
     };
     choose(&l, crew);
     uint32_t blocks = ((uint32_t)w->out_height * w->out_width + l.block - 1) / l.block;
-    if (l.crew && crew->run) {
-        crew->run(crew, run_block, &l, blocks);
-        return;
-    }
-    for (uint32_t i = 0; i < blocks; i++) {
-        run_block(&l, i, 0);
-    }
+    esv_share(l.crew, run_block, &l, blocks);
 }
 
 void esv_spike_conv(const esv_window *w, const esv_conv *conv, const uint8_t *codes, void *scratch,

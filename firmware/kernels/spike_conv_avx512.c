@@ -10,7 +10,7 @@ typedef int esv_not_empty; /* on other processors */
 #ifdef __x86_64__
 #include "spike_conv_x86.h"
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt,bmi")))
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
 #define UNIT 64u /* channels of a register */
@@ -460,26 +460,44 @@ typedef struct {
     uint32_t count;
 } fired_inputs;
 
-/* Both halves of 64 positions where the mask is set, put together at `to`; returns how many. */
-INLINE uint32_t take(__m512i low, __m512i high, __mmask64 mask, uint16_t *to)
+/* The 64 positions low, high where the mask is set, put together at `to`; returns how many. Mostly
+ * few are: stores of 32 bytes, as those of 64 that cross a line take twice the time. */
+INLINE uint32_t take(__m512i low, __m512i high, __mmask64 mask, __m512i ramp, uint16_t *to)
 {
-    uint32_t first = (uint32_t)_mm_popcnt_u32((uint32_t)mask);
-    _mm512_storeu_si512(to, _mm512_maskz_compress_epi16((__mmask32)mask, low));
-    _mm512_storeu_si512(to + first, _mm512_maskz_compress_epi16((__mmask32)(mask >> 32), high));
-    return first + (uint32_t)_mm_popcnt_u32((uint32_t)(mask >> 32));
+    uint32_t n = (uint32_t)_mm_popcnt_u64(mask);
+    __m512i lanes = _mm512_maskz_compress_epi8(mask, ramp);
+    __m512i some = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(lanes));
+    some = _mm512_permutex2var_epi16(low, some, high);
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_castsi512_si256(some));
+    if (n > 16) {
+        _mm512_storeu_si512(to, some);
+    }
+    if (n > 32) {
+        some = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(lanes, 1));
+        _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi16(low, some, high));
+    }
+    return n;
+}
+
+/* 0 to 63. */
+INLINE __m512i numbers(void)
+{
+    uint8_t number[BLOCK];
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        number[i] = (uint8_t)i;
+    }
+    return _mm512_loadu_si512(number);
 }
 
 INLINE void move_together(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
                           fired_inputs *f)
 {
-    const __m512i bits = _mm512_set1_epi8((int8_t)mask);
-    __m512i low = _mm512_cvtepu8_epi16(_mm256_setr_epi8(
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
-        25, 26, 27, 28, 29, 30, 31));
+    const __m512i bits = _mm512_set1_epi8((int8_t)mask), ramp = numbers();
+    __m512i low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(ramp));
     f->count = 0;
     for (uint32_t k = 0; k < count; k += BLOCK, low = add(low, words(BLOCK))) {
         uint32_t left = count - k;
-        __mmask64 used = left >= BLOCK ? ~(__mmask64)0 : ((__mmask64)1 << left) - 1;
+        __mmask64 used = left >= BLOCK ? ALL : ((__mmask64)1 << left) - 1;
         __m512i key = _mm512_maskz_loadu_epi8(used, bytes + k);
         key = _mm512_and_si512(nibble ? _mm512_srli_epi16(key, 4) : key, bits);
         __mmask64 fired = _mm512_test_epi8_mask(key, key);
@@ -487,7 +505,7 @@ INLINE void move_together(const uint8_t *bytes, uint32_t count, uint32_t nibble,
             continue;
         }
         _mm512_storeu_si512(f->key + f->count, _mm512_maskz_compress_epi8(fired, key));
-        f->count += take(low, add(low, words(32)), fired, f->position + f->count);
+        f->count += take(low, add(low, words(32)), fired, ramp, f->position + f->count);
     }
     /* The last block's rest belongs to no list. */
     _mm512_storeu_si512(f->key + f->count, _mm512_setzero_si512());
@@ -497,13 +515,14 @@ INLINE void move_together(const uint8_t *bytes, uint32_t count, uint32_t nibble,
 INLINE uint32_t take_list(const fired_inputs *f, __m512i match, int single, __m512i table,
                           uint16_t *to)
 {
+    const __m512i ramp = numbers();
     uint16_t *const from = to;
     for (uint32_t k = 0; k < f->count; k += BLOCK) {
         __m512i key = _mm512_loadu_si512(f->key + k);
         __mmask64 in = single ? _mm512_test_epi8_mask(_mm512_shuffle_epi8(table, key), match)
                               : _mm512_cmpeq_epi8_mask(key, match);
         to += take(_mm512_loadu_si512(f->position + k), _mm512_loadu_si512(f->position + k + 32),
-                   in, to);
+                   in, ramp, to);
     }
     return (uint32_t)(to - from);
 }

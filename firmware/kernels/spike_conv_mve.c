@@ -27,33 +27,39 @@ typedef struct {
 
 /* ---- sorting ---- */
 
-/* The nibbles of all bytes; 0 in what lies beyond count. */
 static void cut_nibbles(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
                         uint8_t *nibbles)
 {
     int32_t shift = -4 * (int32_t)nibble;
     uint8x16_t keep = vdupq_n_u8((uint8_t)mask);
     for (uint32_t k = 0; k < count; k += 16) {
-        uint8x16_t all = vldrbq_z_u8(bytes + k, vctp8q(count - k));
-        vstrbq_u8(nibbles + k, vandq_u8(vshlq_r_u8(all, shift), keep));
+        mve_pred16_t some = vctp8q(count - k);
+        uint8x16_t all = vldrbq_z_u8(bytes + k, some);
+        vstrbq_p_u8(nibbles + k, vandq_u8(vshlq_r_u8(all, shift), keep), some);
     }
 }
 
-static ESV_INLINE uint32_t equal_32(const uint8_t *nibbles, uint32_t pattern)
+static ESV_INLINE uint16_t *list_found(uint32_t found, uint32_t k, uint16_t *to)
 {
-    uint32_t low = vcmpeqq_n_u8(vldrbq_u8(nibbles), (uint8_t)pattern);
-    uint32_t high = vcmpeqq_n_u8(vldrbq_u8(nibbles + 16), (uint8_t)pattern);
-    return low | high << 16;
+    for (; found; found &= found - 1) {
+        *to++ = (uint16_t)(k + (uint32_t)__builtin_ctz(found));
+    }
+    return to;
 }
 
 /* The numbers of all inputs of one pattern; returns where the list ends. */
 static ESV_APART uint16_t *list_pattern(const uint8_t *nibbles, uint32_t count, uint32_t pattern,
                                         uint16_t *to)
 {
-    for (uint32_t k = 0; k < count; k += 32) {
-        for (uint32_t found = equal_32(nibbles + k, pattern); found; found &= found - 1) {
-            *to++ = (uint16_t)(k + (uint32_t)__builtin_ctz(found));
-        }
+    uint32_t k = 0;
+    for (; k + 32 <= count; k += 32) {
+        uint32_t low = vcmpeqq_n_u8(vldrbq_u8(nibbles + k), (uint8_t)pattern);
+        uint32_t high = vcmpeqq_n_u8(vldrbq_u8(nibbles + k + 16), (uint8_t)pattern);
+        to = list_found(low | high << 16, k, to);
+    }
+    for (; k < count; k += 16) { /* what lies beyond count is 0, no pattern */
+        uint8x16_t some = vldrbq_z_u8(nibbles + k, vctp8q(count - k));
+        to = list_found(vcmpeqq_n_u8(some, (uint8_t)pattern), k, to);
     }
     return to;
 }
@@ -510,7 +516,7 @@ static void sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t ni
 }
 
 const esv_spike_variant esv_spike_mve = {
-    .name = "mve", .width = ESV_LANES, .sort_bytes = 2, .sort = sort, .fire = fire,
+    .name = "mve", .width = ESV_LANES, .sort_bytes = 1, .sort = sort, .fire = fire,
     .sum_spikes = sum_spikes, .sum_levels = sum_levels,
 };
 

@@ -119,12 +119,12 @@ INLINE const int8_t *settled(const int8_t *rows)
 }
 
 /* sum += the listed rows, `group` of them at a time as bytes. */
-INLINE void add_rows(int16x8_t *sum, unsigned n, unsigned group, const int8_t *rows, size_t stride,
+INLINE void add_rows(int16x8_t *sum, unsigned n, unsigned group, const int8_t *rows, uint32_t stride,
                      const uint16_t *row, uint32_t count)
 {
     for (; count >= 4; count -= 4, row += 4) {
-        const int8_t *p[4] = {rows + row[0] * stride, rows + row[1] * stride,
-                              rows + row[2] * stride, rows + row[3] * stride};
+        const int8_t *p[4] = {rows + (size_t)row[0] * stride, rows + (size_t)row[1] * stride,
+                              rows + (size_t)row[2] * stride, rows + (size_t)row[3] * stride};
         if (group == 4) {
             four_as_bytes(sum, n, p);
         } else {
@@ -133,12 +133,12 @@ INLINE void add_rows(int16x8_t *sum, unsigned n, unsigned group, const int8_t *r
         }
     }
     if (count & 2) {
-        const int8_t *p[2] = {rows + row[0] * stride, rows + row[1] * stride};
+        const int8_t *p[2] = {rows + (size_t)row[0] * stride, rows + (size_t)row[1] * stride};
         (group == 1 ? two_rows : two_as_bytes)(sum, n, p);
         row += 2;
     }
     if (count & 1) {
-        const int8_t *p[1] = {rows + row[0] * stride};
+        const int8_t *p[1] = {rows + (size_t)row[0] * stride};
         one_row(sum, n, p);
     }
 }
@@ -176,17 +176,17 @@ INLINE void add_sum(int16x8_t *sum, unsigned n, const int16_t *from)
 }
 
 /* out = the sum of `count` rows, at least one. */
-INLINE void sum_list(unsigned n, unsigned group, const int8_t *rows, size_t stride,
+INLINE void sum_list(unsigned n, unsigned group, const int8_t *rows, uint32_t stride,
                      const uint16_t *row, uint32_t count, int16_t *out)
 {
     int16x8_t sum[VECTORS];
-    const int8_t *p[1] = {rows + row[0] * stride};
+    const int8_t *p[1] = {rows + (size_t)row[0] * stride};
     first_row(sum, n, p);
     add_rows(sum, n, group, rows, stride, row + 1, count - 1);
     store_sum(sum, n, out);
 }
 
-typedef void sum_list_function(const int8_t *rows, size_t stride, const uint16_t *row,
+typedef void sum_list_function(const int8_t *rows, uint32_t stride, const uint16_t *row,
                                uint32_t count, int16_t *out);
 
 /* ---- The steps of one group ---- */
@@ -217,7 +217,7 @@ typedef struct {
     int16_t membrane[WIDTH], node[STEP][WIDTH], bucket[ESV_LISTS][WIDTH];
     const int16_t *start[STEP]; /* of each node its sum, which may be another's */
     const int8_t *rows;
-    size_t stride;
+    uint32_t stride;
     sum_list_function *sum_list;
     const esv_lists *lists;
     uint32_t filled; /* bit p: bucket p is not 0 */
@@ -416,7 +416,7 @@ INLINE void run_tile(unsigned n, unsigned group, const esv_tile *tile, const esv
 }
 
 #define KERNELS(n, group)                                                                          \
-    static void sum_list_##n##_##group(const int8_t *rows, size_t stride, const uint16_t *row,     \
+    static void sum_list_##n##_##group(const int8_t *rows, uint32_t stride, const uint16_t *row,     \
                                        uint32_t count, int16_t *out)                               \
     {                                                                                              \
         sum_list(n, group, settled(rows), stride, row, count, out);                                \

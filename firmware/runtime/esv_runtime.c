@@ -68,15 +68,15 @@ static void convolve(const esv_program *program, const esv_op *op, const esv_val
                        op->source[1] == ESV_NONE ? NULL : source[1]);
     const void *input = source[0];
     if (op->code == ESV_ENCODE_CONV) {
-        esv_encode_conv(&w, &conv, input);
+        esv_encode_conv(&w, &conv, input, program->crew);
     } else if (op->code == ESV_DEPTHWISE_CONV) {
-        esv_depthwise_conv(&w, &conv, (enum esv_kind)in->kind, input);
+        esv_depthwise_conv(&w, &conv, (enum esv_kind)in->kind, input, program->crew);
     } else if (in->kind == ESV_SPIKES) {
         esv_spike_conv(&w, &conv, input, scratch, program->crew);
     } else if (in->kind == ESV_LEVELS) {
         esv_level_conv(&w, &conv, input, scratch, program->crew);
     } else {
-        esv_membrane_conv(&w, &conv, input);
+        esv_membrane_conv(&w, &conv, input, program->crew);
     }
 }
 
@@ -119,13 +119,12 @@ static void add(const esv_value *in, uint8_t steps, const uint8_t *source, const
     }
 }
 
-static void attend(const uint8_t *file, const esv_op *op, const esv_value in[3],
-                   const esv_value *out, uint8_t steps, uint8_t *const source[3], uint8_t *target,
-                   void *scratch)
+static void attend(const esv_program *program, const esv_op *op, const esv_value in[3],
+                   const esv_value *out, uint8_t *const source[3], uint8_t *target, void *scratch)
 {
-    esv_attention a = esv_attention_of(op, &in[0], &in[2], out, steps);
-    a.level_threshold = words(file, op->threshold_at);
-    esv_self_attention(&a, source[0], source[1], source[2], target, scratch);
+    esv_attention a = esv_attention_of(op, &in[0], &in[2], out, program->time_steps);
+    a.level_threshold = words(program->file, op->threshold_at);
+    esv_self_attention(&a, source[0], source[1], source[2], target, scratch, program->crew);
 }
 
 static void attend_tokens(const esv_op *op, const esv_value *query, const esv_value *out,
@@ -173,7 +172,7 @@ void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
         add(&in[0], h.time_steps, source[0], source[1], target);
         break;
     case ESV_SELF_ATTENTION:
-        attend(file, &op, in, &out, h.time_steps, source, target, scratch);
+        attend(program, &op, in, &out, source, target, scratch);
         break;
     case ESV_TOKEN_ATTENTION:
         attend_tokens(&op, &in[0], &out, h.time_steps, source, target);
