@@ -2,7 +2,11 @@
 #include "esv_kernels.h"
 #include "layer.h"
 
-#define WORK_BYTES (1u << 20) /* what the runtime gives each thread */
+#if defined __ARM_ARCH_PROFILE && __ARM_ARCH_PROFILE == 'M'
+#define FIRMWARE /* has no memory but the arena: no crew */
+#else
+#include "crew.h"
+#endif
 
 typedef struct {
     esv_window window;
@@ -53,9 +57,10 @@ void *ours_prepare(const layer *l)
                                 .channels = (uint16_t)s->out_channels, .tokens = l->tokens,
                                 .threshold = l->threshold};
     c->scratch = take(esv_spike_conv_scratch(&c->window, 0));
-    c->crew = (esv_crew){.kernel = esv_spike_choose(NULL), .members = 1, .work_bytes = WORK_BYTES};
-#if !defined __ARM_ARCH_PROFILE || __ARM_ARCH_PROFILE != 'M' /* firmware has only the arena */
-    c->crew.work = take(WORK_BYTES);
+#ifndef FIRMWARE /* one member, as the runtime makes it */
+    const struct esv_spike_variant *kernel = crew_kernels(NULL);
+    uint32_t bytes = (esv_spike_conv_work(&c->window, 0, kernel) + 63u) & ~63u;
+    c->crew = (esv_crew){.kernel = kernel, .members = 1, .work = take(bytes), .work_bytes = bytes};
 #endif
     return c;
 }

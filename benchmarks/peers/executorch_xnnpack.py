@@ -39,8 +39,14 @@ def prepare_int8(layer) -> Callable[[], object]:
 def _opened(exported, x) -> Callable[[], object]:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
     from executorch.runtime import Runtime
     lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
-    program = Runtime.get().load_program(lowered.to_executorch().buffer)
+    _unsafe_reset_threadpool(1)
+    buffer = lowered.to_executorch().buffer
+    program = Runtime.get().load_program(buffer)
     method = program.load_method("forward")
-    return lambda: method.execute([x])
+
+    def run(keep=(buffer, program)):  # the method does not keep what it lives in
+        return method.execute([x])
+    return run

@@ -38,11 +38,14 @@ class Counted:
     union: float  # of inputs that fire in at least one step
 
 
-def _sources(*more: str) -> tuple[list[Path], list[Path], list[str]]:
+def _sources(*more: str, linux: bool = True) -> tuple[list[Path], list[Path], list[str]]:
     """C files, headers and include flags: the benchmark's and the kernels'."""
-    kernels = shipped("firmware") / "kernels"
-    files = [C / name for name in (*_SHARED, *more)] + sorted(kernels.glob("*.c"))
-    return files, [*C.glob("*.h"), *kernels.glob("*.h")], [f"-I{C}", f"-I{kernels}"]
+    folders = [C, *(shipped("firmware") / name for name in ("kernels", "linux", "runtime"))]
+    files = [C / name for name in (*_SHARED, *more)] + sorted(folders[1].glob("*.c"))
+    if linux:  # where several kernels may run, this one chooses
+        files.append(folders[2] / "choose.c")
+    headers = [path for folder in folders for path in sorted(folder.glob("*.h"))]
+    return files, headers, [f"-I{folder}" for folder in folders]
 
 
 class Host:
@@ -96,7 +99,7 @@ def mcu_program(cpu: str, kernel: str) -> Path:
 
     The rival gets -O3, with which gcc vectorises its loops.
     """
-    files, headers, includes = _sources("spike_main.c")
+    files, headers, includes = _sources("spike_main.c", linux=False)
     target, ram, ram_bytes = MCU[cpu]
     text = string.Template((C / "cortex_m.ld.in").read_text()).substitute(
         ram=f"{ram:#x}", ram_bytes=ram_bytes)

@@ -75,7 +75,7 @@ def measure(layer: Layer, rounds: int, note: Callable[[str], None]) -> list[Time
                 note(f"{name} on {layer.name}: {type(error).__name__}: {error}")
     for run in programs.values():
         run()
-    times = _rounds(programs, rounds)
+    times = in_turn(programs, rounds)
     ours = times[REFERENCE]
     return [Timed(layer, name, seconds,
                   [t / o for t, o in zip(seconds, ours, strict=True)],
@@ -100,7 +100,7 @@ def _ours(host: Host, layer: Layer) -> tuple[dict[str, Callable[[], object]], di
     return programs, rates
 
 
-def _rounds(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def in_turn(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each program, a number a round: the best of some calls in a row."""
     if rounds < 1:
         raise EdgesvitError("needs at least one round")

@@ -11,7 +11,6 @@
 
 #include "esv_kernels.h"
 
-#define ESV_PORTABLE
 #define ESV_LISTS 16      /* values of a nibble; list 0 stays empty */
 #define ESV_LIST_SLACK 96 /* entries that lists may take beyond one for each input */
 #define ESV_IN_PLACE_SORT_BYTES 2 /* most sort_bytes of a variant that expands nothing */

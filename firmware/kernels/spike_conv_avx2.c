@@ -21,8 +21,7 @@ typedef int esv_not_empty; /* on other processors */
 typedef struct {
     uint32_t units; /* 1 to 4 */
     uint32_t pairs; /* two rows can be added before their halves are kept apart */
-    uint32_t full;  /* the last unit has all its channels */
-    __m256i last;   /* where it has */
+    uint32_t half;  /* the last unit has 16 channels */
 } shape;
 
 typedef struct {
@@ -50,16 +49,19 @@ INLINE int both_halves(const esv_tile *tile, uint32_t u)
     return tile->width - u * UNIT > 16;
 }
 
-INLINE __m256i last_channels(const esv_tile *tile)
-{
-    int both = both_halves(tile, (tile->width - 1) / UNIT);
-    return _mm256_inserti128_si256(_mm256_set1_epi8(-1), _mm_set1_epi8(both ? -1 : 0), 1);
-}
-
 INLINE void clear(shape s, sums *sum)
 {
     UNROLL for (uint32_t u = 0; u < s.units; u++) {
         sum->pair[u] = sum->odd[u] = _mm256_setzero_si256();
+    }
+}
+
+/* Not an assignment of all: that would go through memory. */
+INLINE void copy(shape s, sums *to, const sums *from)
+{
+    UNROLL for (uint32_t u = 0; u < s.units; u++) {
+        to->pair[u] = from->pair[u];
+        to->odd[u] = from->odd[u];
     }
 }
 
@@ -75,10 +77,10 @@ INLINE __m256i row_at(shape s, const esv_tile *tile, uint32_t number, uint32_t u
 {
     const uint8_t *at = (const uint8_t *)tile->rows + (size_t)number * tile->row_bytes + u * UNIT;
     __m256i row;
-    if (s.full || u + 1 < s.units) {
-        row = _mm256_loadu_si256((const __m256i *)(const void *)at);
+    if (s.half && u + 1 == s.units) {
+        row = _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)at));
     } else {
-        row = _mm256_maskload_epi32((const int *)(const void *)at, s.last);
+        row = _mm256_loadu_si256((const __m256i *)(const void *)at);
     }
     __asm__("" : "+x"(row)); /* or the compiler loads it for each use */
     return row;
@@ -90,19 +92,29 @@ INLINE void add_word(sums *sum, uint32_t u, __m256i word)
     sum->odd[u] = add(sum->odd[u], _mm256_srli_epi16(word, 8));
 }
 
-INLINE void add_rows(shape s, const esv_tile *tile, const uint16_t *row, uint32_t count, sums *sum)
+INLINE void add_row(shape s, const esv_tile *tile, uint32_t number, sums *sum)
 {
+    UNROLL for (uint32_t u = 0; u < s.units; u++) {
+        add_word(sum, u, row_at(s, tile, number, u));
+    }
+}
+
+INLINE void add_rows(shape s, const esv_tile *tile, const uint16_t *row, uint32_t count, sums *to)
+{
+    sums sum;
+    copy(s, &sum, to);
     const uint16_t *end = row + count;
-    for (; s.pairs && row + 1 < end; row += 2) {
-        UNROLL for (uint32_t u = 0; u < s.units; u++) {
-            add_word(sum, u, add(row_at(s, tile, row[0], u), row_at(s, tile, row[1], u)));
+    if (s.pairs) {
+        for (; row + 1 < end; row += 2) {
+            UNROLL for (uint32_t u = 0; u < s.units; u++) {
+                add_word(&sum, u, add(row_at(s, tile, row[0], u), row_at(s, tile, row[1], u)));
+            }
         }
     }
-    for (; row < end; row++) {
-        UNROLL for (uint32_t u = 0; u < s.units; u++) {
-            add_word(sum, u, row_at(s, tile, row[0], u));
-        }
+    _Pragma("GCC unroll 1") for (; row < end; row++) {
+        add_row(s, tile, *row, &sum);
     }
+    copy(s, to, &sum);
 }
 
 /* Add list p to the sum and its length to *count. */
@@ -189,14 +201,14 @@ INLINE void sum_shared(shape s, uint32_t steps, const esv_tile *tile, const esv_
     }
     for (uint32_t t = 0; t < steps; t++) {
         count[t] = n;
-        some = all;
+        copy(s, &some, &all);
         if (steps == 4 && t < 2) {
             add_list(s, tile, lists, 5u << t, &some, &count[t]);
         } else if (steps == 4) {
-            some = sum[t - 2];
+            copy(s, &some, &sum[t - 2]);
             count[t] = count[t - 2];
         }
-        sum[t] = some;
+        copy(s, &sum[t], &some);
     }
     for (uint32_t p = 3; p < every; p++) {
         int done = !(p & (p - 1)) || (steps == 4 && (p == 5 || p == 10));
@@ -242,7 +254,8 @@ INLINE void fire_nibble(shape s, const esv_tile *tile, const esv_lists *lists, u
     uint32_t steps = left < 4 ? left : 4;
     sum_shared(s, steps, tile, lists, sum, count);
     for (uint32_t t = 0; t < steps; t++) {
-        sums step = sum[t];
+        sums step;
+        copy(s, &step, &sum[t]);
         add_list(s, tile, lists, 1u << t, &step, &count[t]);
         fire_step(s, &step, words(count[t] * zero), first + t, at);
     }
@@ -270,23 +283,23 @@ INLINE void fire_shape(shape s, const esv_tile *tile, const esv_lists *lists, ui
 }
 
 /* Calls f(shape, ...) with a constant shape. */
-#define WITH_UNITS(f, units, full, pairs, last, ...)                                              \
-    pairs ? f((shape){units, 1, full, last}, __VA_ARGS__)                                         \
-          : f((shape){units, 0, full, last}, __VA_ARGS__)
+#define WITH_UNITS(f, units, pairs, half, ...)                                                    \
+    if (half) {                                                                                   \
+        pairs ? f((shape){units, 1, 1}, __VA_ARGS__) : f((shape){units, 0, 1}, __VA_ARGS__);      \
+    } else {                                                                                      \
+        pairs ? f((shape){units, 1, 0}, __VA_ARGS__) : f((shape){units, 0, 0}, __VA_ARGS__);      \
+    }
 #define WITH_SHAPE(tile, f, ...)                                                                  \
     do {                                                                                          \
-        uint32_t pairs_ = (tile)->bits < 8, width_ = (tile)->width;                               \
-        __m256i last_ = last_channels(tile);                                                      \
-        if (width_ == 4 * UNIT) {                                                                 \
-            WITH_UNITS(f, 4, 1, pairs_, last_, __VA_ARGS__);                                      \
-        } else if (width_ > 3 * UNIT) {                                                           \
-            WITH_UNITS(f, 4, 0, pairs_, last_, __VA_ARGS__);                                      \
-        } else if (width_ > 2 * UNIT) {                                                           \
-            WITH_UNITS(f, 3, 0, pairs_, last_, __VA_ARGS__);                                      \
-        } else if (width_ > UNIT) {                                                               \
-            WITH_UNITS(f, 2, 0, pairs_, last_, __VA_ARGS__);                                      \
+        uint32_t pairs_ = (tile)->bits < 8, half_ = (tile)->width % UNIT;                         \
+        if ((tile)->width > 3 * UNIT) {                                                           \
+            WITH_UNITS(f, 4, pairs_, half_, __VA_ARGS__)                                          \
+        } else if ((tile)->width > 2 * UNIT) {                                                    \
+            WITH_UNITS(f, 3, pairs_, half_, __VA_ARGS__)                                          \
+        } else if ((tile)->width > UNIT) {                                                        \
+            WITH_UNITS(f, 2, pairs_, half_, __VA_ARGS__)                                          \
         } else {                                                                                  \
-            WITH_UNITS(f, 1, 0, pairs_, last_, __VA_ARGS__);                                      \
+            WITH_UNITS(f, 1, pairs_, half_, __VA_ARGS__)                                          \
         }                                                                                         \
     } while (0)
 
@@ -314,7 +327,8 @@ INLINE void narrow_nibble(shape s, const esv_tile *tile, const esv_lists *lists,
     uint32_t count[4], zero = esv_x86_zero(tile->bits);
     sum_shared(s, steps, tile, lists, sum, count);
     for (uint32_t t = 0; t < steps; t++) {
-        sums step = sum[t];
+        sums step;
+        copy(s, &step, &sum[t]);
         add_list(s, tile, lists, 1u << t, &step, &count[t]);
         UNROLL for (uint32_t u = 0; u < s.units; u++) {
             split x = unpack_sums(&step, u, words(count[t] * zero));
@@ -438,11 +452,10 @@ static TARGET void sum_levels(const esv_tile *tile, const esv_lists *lists, uint
 }
 
 /* Sorting: every input goes to the end of its list in scratch, where each list has room for all;
- * then they move together. */
+ * then they move together. Small lists are not dissolved: it takes longer than it saves. */
 
 #define BLOCK 32u
 #define SORT_BYTES (2 * (ESV_LISTS - 1))
-#define MAX_DISSOLVED 4u /* rows that dissolving a list may add; 11 lists fit in the slack */
 
 static TARGET void append_inputs(const uint8_t *bytes, uint32_t count, uint32_t nibble,
                                  uint32_t mask, uint16_t **end)
@@ -467,25 +480,6 @@ static TARGET void append_inputs(const uint8_t *bytes, uint32_t count, uint32_t 
     }
 }
 
-/* Append the rows of small shared lists to those of their steps. */
-static void dissolve_lists(uint32_t mask, uint16_t *const *begin, uint16_t **end)
-{
-    for (uint32_t p = 3; p <= mask; p++) {
-        uint32_t n = (uint32_t)(end[p] - begin[p]);
-        uint32_t more = (uint32_t)__builtin_popcount(p) - 1;
-        if (!more || !n || n * more > MAX_DISSOLVED) {
-            continue;
-        }
-        for (uint32_t bit = 1; bit <= p; bit *= 2) {
-            if (p & bit) {
-                memcpy(end[bit], begin[p], n * sizeof **end);
-                end[bit] += n;
-            }
-        }
-        end[p] = begin[p];
-    }
-}
-
 static TARGET void sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
                         int dissolve, esv_lists *lists, void *scratch)
 {
@@ -493,11 +487,8 @@ static TARGET void sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, u
     for (uint32_t p = 0; p < ESV_LISTS; p++) {
         begin[p] = end[p] = (uint16_t *)scratch + (p ? p - 1 : 0) * (size_t)count;
     }
+    (void)dissolve;
     append_inputs(bytes, count, nibble, mask, end);
-    /* Numbers in row have 16 bits: with all but all inputs there is no room for more. */
-    if (dissolve && count < 65000) {
-        dissolve_lists(mask, begin, end);
-    }
     lists->first[0] = lists->count[0] = 0;
     for (uint32_t p = 1, at = 0; p < ESV_LISTS; p++) {
         lists->first[p] = (uint16_t)at;

@@ -15,14 +15,14 @@ typedef int esv_not_empty; /* on other processors */
 
 #define UNIT 64u /* channels of a register */
 #define MAX_UNITS 2u
-#define ALL (~(__mmask64)0)
 #define UNROLL _Pragma("GCC unroll 8")
 
 /* What the compiler makes copies of the kernels for. */
 typedef struct {
     uint32_t units; /* 1 or 2 */
     uint32_t pairs; /* two rows can be added before their halves are kept apart */
-    __mmask64 last; /* channels of the last unit */
+    uint32_t full;  /* the last unit has all its channels: loads without a mask are faster */
+    __mmask64 last; /* where it has */
 } shape;
 
 typedef struct {
@@ -57,6 +57,15 @@ INLINE void clear(shape s, sums *sum)
     }
 }
 
+/* Not an assignment of all: that would go through memory. */
+INLINE void copy(shape s, sums *to, const sums *from)
+{
+    UNROLL for (uint32_t u = 0; u < s.units; u++) {
+        to->pair[u] = from->pair[u];
+        to->odd[u] = from->odd[u];
+    }
+}
+
 INLINE void add_sums(shape s, sums *to, const sums *from)
 {
     UNROLL for (uint32_t u = 0; u < s.units; u++) {
@@ -66,13 +75,10 @@ INLINE void add_sums(shape s, sums *to, const sums *from)
 }
 
 /* The part of row `number` in a unit. Only the last unit may be narrower than a register. */
-INLINE __m512i row_at(shape s, const esv_tile *tile, uint32_t number, uint32_t u, __mmask64 used)
+INLINE __m512i row_at(shape s, const esv_tile *tile, uint32_t number, uint32_t u)
 {
     const uint8_t *at = (const uint8_t *)tile->rows + (size_t)number * tile->row_bytes + u * UNIT;
-    if (u + 1 == s.units) {
-        used &= s.last;
-    }
-    __m512i row = used == ALL ? _mm512_loadu_si512(at) : _mm512_maskz_loadu_epi8(used, at);
+    __m512i row = s.full || u + 1 < s.units ? _mm512_loadu_si512(at) : _mm512_maskz_loadu_epi8(s.last, at);
     __asm__("" : "+v"(row)); /* or the compiler loads it for each use */
     return row;
 }
@@ -83,28 +89,23 @@ INLINE void add_word(sums *sum, uint32_t u, __m512i word)
     sum->odd[u] = add(sum->odd[u], _mm512_srli_epi16(word, 8));
 }
 
-/* An odd row goes first, and one that is not there reads as 0: a branch would be guessed wrong
- * every other time. */
 INLINE void add_rows(shape s, const esv_tile *tile, const uint16_t *row, uint32_t count, sums *sum)
 {
     const uint16_t *end = row + count;
-    if (!count) {
-        return;
-    }
-    __mmask64 odd = -(__mmask64)(count & 1);
-    UNROLL for (uint32_t u = 0; u < s.units; u++) {
-        add_word(sum, u, row_at(s, tile, row[0], u, odd));
-    }
-    for (row += count & 1; row < end; row += 2) {
+    for (; s.pairs && row + 1 < end; row += 2) {
         UNROLL for (uint32_t u = 0; u < s.units; u++) {
-            __m512i first = row_at(s, tile, row[0], u, ALL);
-            __m512i second = row_at(s, tile, row[1], u, ALL);
+            __m512i first = row_at(s, tile, row[0], u), second = row_at(s, tile, row[1], u);
             if (s.pairs) {
                 add_word(sum, u, add(first, second));
             } else {
                 add_word(sum, u, first);
                 add_word(sum, u, second);
             }
+        }
+    }
+    for (; row < end; row++) {
+        UNROLL for (uint32_t u = 0; u < s.units; u++) {
+            add_word(sum, u, row_at(s, tile, row[0], u));
         }
     }
 }
@@ -194,18 +195,19 @@ INLINE void sum_steps(shape s, uint32_t steps, const esv_tile *tile, const esv_l
     start_from_bias(s, tile, &all);
     if (steps == 1) {
         add_list(s, tile, lists, 1, &all, &n);
-        sum[0] = all;
+        copy(s, &sum[0], &all);
         count[0] = n;
         return;
     }
     add_list(s, tile, lists, steps == 2 ? 3 : 15, &all, &n);
-    sum[0] = sum[1] = all;
+    copy(s, &sum[0], &all);
+    copy(s, &sum[1], &all);
     count[0] = count[1] = n;
     if (steps > 2) {
         add_list(s, tile, lists, 5, &sum[0], &count[0]);
         add_list(s, tile, lists, 10, &sum[1], &count[1]);
-        sum[2] = sum[0];
-        sum[3] = sum[1];
+        copy(s, &sum[2], &sum[0]);
+        copy(s, &sum[3], &sum[1]);
         count[2] = count[0];
         count[3] = count[1];
         add_shared(s, tile, lists, 3, sum, count);
@@ -276,14 +278,19 @@ INLINE void fire_shape(shape s, uint32_t steps, const esv_tile *tile, const esv_
 }
 
 /* Calls f(shape, ...) with a constant shape. */
+#define WITH_UNITS(f, units, pairs, full, last, ...)                                              \
+    pairs ? f((shape){units, 1, full, last}, __VA_ARGS__)                                         \
+          : f((shape){units, 0, full, last}, __VA_ARGS__)
 #define WITH_SHAPE(tile, f, ...)                                                                  \
     do {                                                                                          \
         __mmask64 last_ = channels_of(tile, ((tile)->width - 1) / UNIT);                          \
         uint32_t pairs_ = (tile)->bits < 8;                                                       \
-        if ((tile)->width > UNIT) {                                                               \
-            pairs_ ? f((shape){2, 1, last_}, __VA_ARGS__) : f((shape){2, 0, last_}, __VA_ARGS__);               \
+        if ((tile)->width == 2 * UNIT) {                                                          \
+            WITH_UNITS(f, 2, pairs_, 1, last_, __VA_ARGS__);                                      \
+        } else if ((tile)->width > UNIT) {                                                        \
+            WITH_UNITS(f, 2, pairs_, 0, last_, __VA_ARGS__);                                      \
         } else {                                                                                  \
-            pairs_ ? f((shape){1, 1, last_}, __VA_ARGS__) : f((shape){1, 0, last_}, __VA_ARGS__);               \
+            WITH_UNITS(f, 1, pairs_, 0, last_, __VA_ARGS__);                                      \
         }                                                                                         \
     } while (0)
 
@@ -444,15 +451,14 @@ static TARGET void sum_levels(const esv_tile *tile, const esv_lists *lists, uint
 }
 
 /* Sorting: what is not 0 moves together first, keys apart from positions; then list after list is
- * taken out of that, 64 inputs at a time. Shared lists go first, so that the single steps know
- * which of them were small enough to be dissolved. */
+ * taken out of that, 64 inputs at a time. Small lists are not dissolved: adding a list to the sums
+ * of its steps costs as little as adding another row. */
 
 #define BLOCK 64u
 #define SORT_BYTES 4
 /* Stores of whole registers end up to 63 keys and positions behind the last one, 3 bytes each:
  * within the scratch from this many inputs on. */
 #define SMALL 256u
-#define MAX_DISSOLVED 4u /* rows that dissolving a list may add; 11 lists fit in the slack */
 
 typedef struct {
     uint8_t *key;
@@ -490,14 +496,14 @@ INLINE __m512i numbers(void)
 }
 
 INLINE void move_together(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
-                          fired_inputs *f)
+                          __m512i ramp, fired_inputs *f)
 {
-    const __m512i bits = _mm512_set1_epi8((int8_t)mask), ramp = numbers();
+    const __m512i bits = _mm512_set1_epi8((int8_t)mask);
     __m512i low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(ramp));
     f->count = 0;
     for (uint32_t k = 0; k < count; k += BLOCK, low = add(low, words(BLOCK))) {
         uint32_t left = count - k;
-        __mmask64 used = left >= BLOCK ? ALL : ((__mmask64)1 << left) - 1;
+        __mmask64 used = left >= BLOCK ? ~(__mmask64)0 : ((__mmask64)1 << left) - 1;
         __m512i key = _mm512_maskz_loadu_epi8(used, bytes + k);
         key = _mm512_and_si512(nibble ? _mm512_srli_epi16(key, 4) : key, bits);
         __mmask64 fired = _mm512_test_epi8_mask(key, key);
@@ -511,68 +517,36 @@ INLINE void move_together(const uint8_t *bytes, uint32_t count, uint32_t nibble,
     _mm512_storeu_si512(f->key + f->count, _mm512_setzero_si512());
 }
 
-/* Append the inputs with this key, or with `bit` in the table's entry for their key. */
-INLINE uint32_t take_list(const fired_inputs *f, __m512i match, int single, __m512i table,
-                          uint16_t *to)
+/* Append the inputs with this key; returns how many. */
+INLINE uint32_t take_list(const fired_inputs *f, uint32_t wanted, __m512i ramp, uint16_t *to)
 {
-    const __m512i ramp = numbers();
     uint16_t *const from = to;
     for (uint32_t k = 0; k < f->count; k += BLOCK) {
-        __m512i key = _mm512_loadu_si512(f->key + k);
-        __mmask64 in = single ? _mm512_test_epi8_mask(_mm512_shuffle_epi8(table, key), match)
-                              : _mm512_cmpeq_epi8_mask(key, match);
-        to += take(_mm512_loadu_si512(f->position + k), _mm512_loadu_si512(f->position + k + 32),
-                   in, ramp, to);
+        __mmask64 in = _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(f->key + k),
+                                              _mm512_set1_epi8((int8_t)wanted));
+        const uint16_t *position = f->position + k;
+        to += take(_mm512_loadu_si512(position), _mm512_loadu_si512(position + 32), in, ramp, to);
     }
     return (uint32_t)(to - from);
-}
-
-/* Lists of several steps; table[p] becomes p for those that were dissolved. */
-INLINE uint32_t take_shared(const fired_inputs *f, uint32_t mask, uint32_t most, esv_lists *lists,
-                            uint8_t *table)
-{
-    uint32_t end = 0;
-    for (uint32_t p = 1; p <= mask; p++) {
-        uint32_t more = (uint32_t)_mm_popcnt_u32(p) - 1;
-        if (!more) {
-            continue;
-        }
-        uint32_t n = take_list(f, _mm512_set1_epi8((int8_t)p), 0, _mm512_setzero_si512(),
-                               lists->row + end);
-        int dissolved = n * more <= most;
-        table[p] = dissolved ? (uint8_t)p : 0;
-        lists->first[p] = (uint16_t)end;
-        lists->count[p] = dissolved ? 0 : (uint16_t)n;
-        end += lists->count[p];
-    }
-    return end;
-}
-
-INLINE void take_lists(const fired_inputs *f, uint32_t mask, int dissolve, esv_lists *lists)
-{
-    uint8_t table[16] = {0, 1, 2, 0, 4, 0, 0, 0, 8};
-    uint32_t end = take_shared(f, mask, dissolve ? MAX_DISSOLVED : 0, lists, table);
-    __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table));
-    for (uint32_t bit = 1; bit < ESV_LISTS; bit *= 2) {
-        uint32_t n = take_list(f, _mm512_set1_epi8((int8_t)bit), 1, all, lists->row + end);
-        lists->first[bit] = (uint16_t)end;
-        lists->count[bit] = (uint16_t)n;
-        end += n;
-    }
 }
 
 static TARGET void sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
                         int dissolve, esv_lists *lists, void *scratch)
 {
+    const __m512i ramp = numbers();
     uint16_t small[(SMALL + BLOCK) * 3 / 2];
     uint32_t room = count < SMALL ? SMALL + BLOCK : count + BLOCK;
     fired_inputs f = {.position = count < SMALL ? small : scratch};
     f.key = (uint8_t *)(f.position + room);
+    (void)dissolve;
     memset(lists->first, 0, sizeof lists->first);
     memset(lists->count, 0, sizeof lists->count);
-    move_together(bytes, count, nibble, mask, &f);
-    /* Numbers in row have 16 bits: with all but all inputs there is no room for more. */
-    take_lists(&f, mask, dissolve && f.count < 65000, lists);
+    move_together(bytes, count, nibble, mask, ramp, &f);
+    for (uint32_t p = 1, at = 0; p <= mask; p++) {
+        lists->first[p] = (uint16_t)at;
+        lists->count[p] = (uint16_t)take_list(&f, p, ramp, lists->row + at);
+        at += lists->count[p];
+    }
 }
 
 const esv_spike_variant esv_spike_avx512 = {

@@ -773,53 +773,80 @@ static void sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t
 
 /* ---- Weights ---- */
 
-/* 16 weights of b bits, plus 2^(b - 1). */
-INLINE uint8x16_t unpack(const uint8_t *p, uint32_t bits)
+/* Which byte a weight's lowest four bits, next two and last one are in, from where these start, and
+ * how far its bits are to be shifted, or which bit it is. */
+typedef struct {
+    uint8x16_t in_four, in_two, in_one, bit;
+    int8x16_t shift_four, shift_two;
+} places_of_bits;
+
+INLINE places_of_bits places_in_row(uint32_t bits)
 {
-    static const int8_t by_word[16] = {0, 0, 0, 0, -2, -2, -2, -2, -4, -4, -4, -4, -6, -6, -6, -6};
-    static const uint8_t bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
-    uint8x16_t u = vdupq_n_u8(0);
+    static const uint8_t four[16] = {0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7};
+    static const uint8_t two[16] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
+    static const uint8_t one[16] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+    static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    static const int8_t by_four[16] = {0, 0, 0, 0, -4, -4, -4, -4, 0, 0, 0, 0, -4, -4, -4, -4};
+    static const int8_t by_two[16] = {0, 0, 0, 0, -2, -2, -2, -2, -4, -4, -4, -4, -6, -6, -6, -6};
+    uint32_t at_two = bits & 4 ? 8 : 0, at_one = at_two + (bits & 2 ? 4 : 0);
+    places_of_bits p = {
+        vld1q_u8(four), vaddq_u8(vld1q_u8(two), vdupq_n_u8((uint8_t)at_two)),
+        vaddq_u8(vld1q_u8(one), vdupq_n_u8((uint8_t)at_one)), vld1q_u8(bit),
+        vld1q_s8(by_four), vld1q_s8(by_two),
+    };
+    return p;
+}
+
+/* A row of 16 weights of `bits` bits, which is at the start of `row`. What is above a weight's bits
+ * on the way is rubbish; the bits of an odd number end in one that is the sign, negated. */
+INLINE int8x16_t unpack(uint8x16_t row, uint32_t bits, const places_of_bits *p)
+{
+    uint8x16_t u = vdupq_n_u8(0), none = u;
     if (bits & 4) {
-        uint8x8_t two = vld1_u8(p), low = vand_u8(two, vdup_n_u8(15)), high = vshr_n_u8(two, 4);
-        uint32x2x2_t words = vzip_u32(vreinterpret_u32_u8(low), vreinterpret_u32_u8(high));
-        u = vreinterpretq_u8_u32(vcombine_u32(words.val[0], words.val[1]));
-        p += 8;
+        u = vshlq_u8(vqtbl1q_u8(row, p->in_four), p->shift_four);
     }
     if (bits & 2) {
-        uint32_t four;
-        memcpy(&four, p, 4);
-        uint8x16_t v = vshlq_u8(vreinterpretq_u8_u32(vdupq_n_u32(four)), vld1q_s8(by_word));
-        v = vandq_u8(v, vdupq_n_u8(3));
+        uint8x16_t v = vshlq_u8(vqtbl1q_u8(row, p->in_two), p->shift_two);
         u = bits & 4 ? vsliq_n_u8(u, v, 4) : v;
-        p += 4;
     }
     if (bits & 1) {
-        uint8x16_t v = vcombine_u8(vdup_n_u8(p[0]), vdup_n_u8(p[1]));
-        v = vtstq_u8(v, vcombine_u8(vld1_u8(bit), vld1_u8(bit)));
-        u = vorrq_u8(u, vandq_u8(v, vdupq_n_u8((uint8_t)(1u << (bits - 1)))));
+        uint8x16_t sign = vceqq_u8(vandq_u8(vqtbl1q_u8(row, p->in_one), p->bit), none);
+        u = bits == 7 ? vsliq_n_u8(u, sign, 6) : bits == 5 ? vsliq_n_u8(u, sign, 4)
+                                                           : vsliq_n_u8(u, sign, 2);
+        return vreinterpretq_s8_u8(u);
     }
-    return u;
+    u = vandq_u8(u, vdupq_n_u8((uint8_t)((1u << bits) - 1)));
+    return vreinterpretq_s8_u8(vsubq_u8(u, vdupq_n_u8((uint8_t)(1u << (bits - 1)))));
 }
 
 INLINE void expand_bits(const uint8_t *packed, uint32_t rows, uint32_t bits, int8_t *out,
                         uint32_t row_bytes)
 {
-    uint8x16_t zero = vdupq_n_u8((uint8_t)(1u << (bits - 1)));
-    for (uint32_t k = 0; k < rows; k++, packed += 2 * bits, out += row_bytes) {
-        vst1q_s8(out, vreinterpretq_s8_u8(vsubq_u8(unpack(packed, bits), zero)));
+    places_of_bits p = places_in_row(bits);
+    uint32_t last = 16 / (2 * bits); /* rows that a load of 16 bytes would read beyond */
+    uint32_t k = 0;
+    for (; k + last + 4 <= rows; k += 4) {
+        UNROLL for (uint32_t i = 0; i < 4; i++, packed += 2 * bits, out += row_bytes) {
+            vst1q_s8(out, unpack(vld1q_u8(packed), bits, &p));
+        }
+    }
+    for (; k < rows; k++, packed += 2 * bits, out += row_bytes) {
+        uint8_t row[16] = {0};
+        memcpy(row, packed, 2 * bits);
+        vst1q_s8(out, unpack(vld1q_u8(row), bits, &p));
     }
 }
 
 static void expand_bytes(const uint8_t *packed, uint32_t rows, uint32_t lanes, int8_t *out,
                          uint32_t row_bytes)
 {
-    if (lanes == ESV_LANES) {
-        for (uint32_t k = 0; k < rows; k++, packed += ESV_LANES, out += row_bytes) {
-            vst1q_s8(out, vreinterpretq_s8_u8(vld1q_u8(packed)));
+    uint32_t k = 0;
+    for (; lanes == ESV_LANES && k + 4 <= rows; k += 4, packed += 4 * ESV_LANES) {
+        UNROLL for (uint32_t i = 0; i < 4; i++, out += row_bytes) {
+            vst1q_s8(out, vreinterpretq_s8_u8(vld1q_u8(packed + i * ESV_LANES)));
         }
-        return;
     }
-    for (uint32_t k = 0; k < rows; k++, packed += lanes, out += row_bytes) {
+    for (; k < rows; k++, packed += lanes, out += row_bytes) {
         memset(out, 0, ESV_LANES);
         memcpy(out, packed, lanes);
     }
