@@ -1,9 +1,9 @@
 """The spike kernels beside dense programs, layer by layer.
 
-    python benchmarks/kernels.py [--only x86,arm,mcu] [--quick] [--json FILE]
+    python benchmarks/kernels.py [--only x86,arm,mcu,estimate] [--quick] [--json FILE]
 
 Wall time is of this machine, one core, AMX refused to everybody. Arm's numbers are instructions
-counted under emulation, never time. Peers run the dense layer in int8 with all steps in one batch,
+counted under emulation, never time; `estimate` has cycles that llvm-mca predicts. Peers run the dense layer in int8 with all steps in one batch,
 without the neurons; ours and the own dense kernel include them. Counts are kept in the cache.
 """
 
@@ -100,6 +100,28 @@ def mcu(given: argparse.Namespace) -> list[dict]:
     return rows
 
 
+def estimate(given: argparse.Namespace) -> list[dict]:
+    """Cycles on Cortex-A76 as llvm-mca predicts them: perfect caches and branch guesses."""
+    from peers import mca
+    if not mca.tool():
+        print("\nestimate: skipped, needs llvm-mca of LLVM 17 or newer (Debian: llvm-19)")
+        return []
+    rows = []
+    for layer in [layer.steps(4) for layer in given.layers]:
+        dense = mca.cycles("dense", layer, Firing())
+        for firing in firings(layer, False):
+            ours = mca.cycles("ours", layer, firing)
+            rows.append({"cpu": "cortex-a76", "layer": layer.name, "T": 4, "firing": firing.rate,
+                         "source": firing.source, "estimated_cycles": ours,
+                         "dense_estimated_cycles": dense})
+    print("\ncortex-a76, T = 4, estimate: cycles by llvm-mca, no cache misses, no wrong guesses")
+    print(table(("layer", "firing", "source", "ours, M", "own dense, M", "own dense / ours"),
+                [(r["layer"], f"{r['firing']} %", r["source"], f"{r['estimated_cycles'] / 1e6:.2f}",
+                  f"{r['dense_estimated_cycles'] / 1e6:.2f}",
+                  f"{r['dense_estimated_cycles'] / r['estimated_cycles']:.2f}") for r in rows]))
+    return rows
+
+
 def _counted(cpu: str, layer: Layer, dense: dict[str, int], full: bool) -> list[dict]:
     """Rows of ours at each rate, with how many times more the dense programs execute; printed."""
     from peers import own
@@ -119,15 +141,20 @@ def _counted(cpu: str, layer: Layer, dense: dict[str, int], full: bool) -> list[
     return rows
 
 
+PARTS = {"arm": arm, "mcu": mcu, "estimate": estimate, "x86": x86}
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="arm,mcu,x86", help="parts: x86, arm, mcu")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts of these")
     parser.add_argument("--quick", action="store_true", help="the first layer at T = 4 alone")
     parser.add_argument("--full", action="store_true", help="count every firing rate everywhere")
     parser.add_argument("--rounds", type=int, default=15, help="of wall time")
     parser.add_argument("--json", type=Path,
                         default=Path(__file__).parent / "results" / "kernels.json")
     given = parser.parse_args()
+    if unknown := set(given.only.split(",")) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     given.layers = LAYERS[:1] if given.quick else LAYERS
     given.steps = STEPS[:1] if given.quick else STEPS
     return given
@@ -145,7 +172,7 @@ def main() -> None:
             pass
     results = {"processor": processor(), "versions": versions}
     for part in given.only.split(","):
-        results[part] = {"x86": x86, "arm": arm, "mcu": mcu}[part](given)
+        results[part] = PARTS[part](given)
         given.json.parent.mkdir(exist_ok=True)
         given.json.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\n{results['processor']}, {os.cpu_count()} cores; written to {given.json.name}")

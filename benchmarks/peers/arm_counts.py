@@ -9,7 +9,6 @@ from pathlib import Path
 from edgesvit.errors import EdgesvitError
 from edgesvit.lower.compile import build
 from edgesvit.resources import cache_dir
-
 from peers.arm_root import ArmRoot
 
 HERE = Path(__file__).resolve().parent

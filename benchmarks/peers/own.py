@@ -13,7 +13,6 @@ from edgesvit.errors import EdgesvitError
 from edgesvit.lower.compile import STRICT, build, need
 from edgesvit.resources import cache_dir, shipped
 from edgesvit.targets import load
-
 from peers.layers import Firing, Layer
 
 C = Path(__file__).resolve().parent.parent / "kernels"
@@ -85,13 +84,14 @@ class Host:
         return tuple(self._library.bench_rate(number, any_step) / 1e6 for any_step in (0, 1))
 
 
-def arm_program(cpu: str, kernel: str) -> Path:
+def arm_program(cpu: str, kernel: str, *defines: str) -> Path:
     """A static aarch64 program for `ours` or `dense` on `cpu`."""
     files, headers, includes = _sources("spike_main.c")
     target, rival = ARM[cpu]
     flags = [rival] if kernel == "dense" else load(target).compiler_flags
     return build("aarch64-linux-gnu-gcc", files,
-                 [*STRICT, "-O3", "-static", *flags, *includes], "spike_layer", headers)
+                 [*STRICT, "-D_GNU_SOURCE", "-O3", "-static", *defines, *flags, *includes],
+                 "spike_layer", headers)
 
 
 def mcu_program(cpu: str, kernel: str) -> Path:
@@ -111,11 +111,16 @@ def mcu_program(cpu: str, kernel: str) -> Path:
     return build("arm-none-eabi-gcc", files, flags, "spike_layer.elf", [*headers, script])
 
 
+def arguments(kernel: str, layer: Layer, firing: Firing) -> list[str]:
+    """The words after the program's name: two runs of the layer."""
+    return [kernel, *map(str, (layer.side, layer.channels, layer.out_channels, layer.kernel,
+                               layer.time_steps, firing.rate, int(firing.source == "lif"), 2))]
+
+
 def count(cpu: str, kernel: str, layer: Layer, firing: Firing) -> Counted:
     """Instructions of one layer by `ours` or `dense` on `cpu`, under emulation; cached."""
     program = mcu_program(cpu, kernel) if cpu in MCU else arm_program(cpu, kernel)
-    words = [kernel, *map(str, (layer.side, layer.channels, layer.out_channels, layer.kernel,
-                                layer.time_steps, firing.rate, int(firing.source == "lif"), 2))]
+    words = arguments(kernel, layer, firing)
     key = hashlib.sha256("\0".join([program.parent.name, cpu, *words]).encode()).hexdigest()
     cached = cache_dir("kernel-counts") / f"{key[:24]}.json"
     if not cached.exists():

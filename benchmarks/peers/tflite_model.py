@@ -23,7 +23,6 @@ from edgesvit.program.ops import (
     SelfAttention,
     SpikeConv,
 )
-
 from peers.tflite_writer import RELU, VALID, Quantized, Writer, int8_layer
 
 ONE = Quantized(1.0)  # spikes and levels as they are

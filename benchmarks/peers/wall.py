@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgesvit.errors import EdgesvitError
-
 from peers import eager, executorch_xnnpack, litert, onnx_runtime
 from peers.layers import RATES, Firing, Layer
 from peers.own import Host

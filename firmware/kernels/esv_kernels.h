@@ -137,6 +137,11 @@ typedef struct {
  * need as much of its work. */
 void esv_self_attention(const esv_attention *attention, const uint8_t *query, const uint8_t *key,
                         const uint8_t *value, uint8_t *out, void *scratch, const esv_crew *crew);
+#ifdef __aarch64__
+void esv_self_attention_neon(const esv_attention *attention, const uint8_t *query,
+                             const uint8_t *key, const uint8_t *value, uint8_t *out,
+                             void *scratch, const esv_crew *crew);
+#endif
 uint32_t esv_self_attention_scratch(const esv_attention *attention);
 
 /* Token attention: a token of a head passes its key codes on where the neuron of the number of its

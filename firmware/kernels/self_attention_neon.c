@@ -354,18 +354,18 @@ static void find_groups(const esv_attention *a, table *t)
     }
 }
 
-#define BLOCKS(name, kind)                                                                        \
-    static void name##_##kind(const esv_attention *a, const head_view *head, const table *t,      \
+#define BLOCKS(name, kind)                                                                         \
+    static void name##_##kind(const esv_attention *a, const head_view *head, const table *t,       \
                                uint32_t first, uint32_t columns)                                   \
     {                                                                                              \
         if (columns > 48) {                                                                        \
-            name(a, head, t, first, 4, columns < 64 ? columns : 64, kind);                       \
+            name(a, head, t, first, 4, columns < 64 ? columns : 64, kind);                         \
         } else if (columns > 32) {                                                                 \
-            name(a, head, t, first, 3, columns, kind);                                            \
+            name(a, head, t, first, 3, columns, kind);                                             \
         } else if (columns > 16) {                                                                 \
-            name(a, head, t, first, 2, columns, kind);                                            \
+            name(a, head, t, first, 2, columns, kind);                                             \
         } else {                                                                                   \
-            name(a, head, t, first, 1, columns, kind);                                            \
+            name(a, head, t, first, 1, columns, kind);                                             \
         }                                                                                          \
     }
 BLOCKS(count_block, WORDS)

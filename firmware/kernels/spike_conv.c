@@ -13,11 +13,10 @@
 
 #if defined __ARM_ARCH_PROFILE && __ARM_ARCH_PROFILE == 'M'
 #define WIDEST ESV_LANES /* channels of a tile: its constants are on the stack */
-#define MAX_BLOCK 1
 #else
 #define WIDEST 128
-#define MAX_BLOCK 256 /* tokens */
 #endif
+#define MAX_BLOCK 256 /* tokens */
 #define LIST_BYTES (256u << 10) /* of a block: more would leave the second-level cache */
 
 /* A tile and the constants that its pointers point at. */
@@ -95,18 +94,21 @@ static void fire(const esv_spike_layer *l, const ready_tile *r, uint32_t token, 
 }
 
 /* currents (T, width) of one position. */
-static void sum(const esv_spike_layer *l, const ready_tile *r, const esv_lists *lists, int32_t *currents)
+static void sum(const esv_spike_layer *l, const ready_tile *r, const esv_spike_spot *spot,
+                int32_t *currents)
 {
-    if (!l->levels) {
-        l->kernel->sum_spikes(&r->tile, lists, r->wide, currents);
+    if (!spot->by_level) {
+        l->kernel->sum_spikes(&r->tile, spot->lists, r->wide, currents);
         return;
     }
     for (uint32_t t = 0, n = esv_spike_nibbles(l->w); t < l->w->time_steps; t++) {
-        l->kernel->sum_levels(&r->tile, lists + t * n, n, r->wide, currents + t * r->tile.width);
+        l->kernel->sum_levels(&r->tile, spot->lists + t * n, n, r->wide,
+                              currents + t * r->tile.width);
     }
 }
 
-static void go_on(const esv_spike_layer *l, const ready_tile *r, uint32_t token, const int32_t *currents)
+static void go_on(const esv_spike_layer *l, const ready_tile *r, uint32_t token,
+                  const int32_t *currents)
 {
     int32_t state[ESV_TILE];
     for (uint32_t c = 0; c < r->n; c += ESV_TILE) {
@@ -118,21 +120,36 @@ static void go_on(const esv_spike_layer *l, const ready_tile *r, uint32_t token,
     }
 }
 
-/* `count` positions of the block's token number `slot`, of which the largest currents count. */
+/* Token number `slot` of the block; of its positions the largest currents count. */
 static ESV_APART void sum_and_go_on(const esv_spike_layer *l, const esv_spike_memory *m,
-                                    const ready_tile *r, uint32_t token, uint32_t slot,
-                                    uint32_t count)
+                                    const ready_tile *r, uint32_t token, uint32_t slot)
 {
     uint32_t numbers = (uint32_t)l->w->time_steps * r->tile.width;
     int32_t *currents = m->currents, *more = currents + numbers;
-    sum(l, r, esv_spike_lists(l, m, slot, 0), currents);
-    for (uint32_t spot = 1; spot < count; spot++) {
-        sum(l, r, esv_spike_lists(l, m, slot, spot), more);
+    const esv_spike_spot *first = esv_spike_spot_at(l, m, slot, 0);
+    sum(l, r, first, currents);
+    for (uint32_t index = 1; index < first->positions; index++) {
+        sum(l, r, esv_spike_spot_at(l, m, slot, index), more);
         for (uint32_t i = 0; i < numbers; i++) {
             currents[i] = more[i] > currents[i] ? more[i] : currents[i];
         }
     }
     go_on(l, r, token, currents);
+}
+
+/* One tile of the `n` tokens of a block, which begins at token `from`. */
+static void run_tile(const esv_spike_layer *l, const esv_spike_memory *m, const ready_tile *r,
+                     uint32_t from, uint32_t n)
+{
+    int narrow = l->conv->after.kind == ESV_SPIKES && !l->w->pool && !r->wide;
+    for (uint32_t slot = 0; slot < n; slot++) {
+        const esv_spike_spot *spot = esv_spike_spot_at(l, m, slot, 0);
+        if (narrow && !spot->by_level) {
+            fire(l, r, from + slot, spot->lists);
+        } else {
+            sum_and_go_on(l, m, r, from + slot, slot);
+        }
+    }
 }
 
 /* One block of tokens, by one member. */
@@ -142,21 +159,13 @@ static void run_block(void *context, uint32_t index, uint32_t member)
     esv_spike_memory m = esv_spike_memory_of(l, member);
     uint32_t from = index * l->block, tokens = (uint32_t)l->w->out_height * l->w->out_width;
     uint32_t n = tokens - from < l->block ? tokens - from : l->block;
-    uint8_t spots[MAX_BLOCK] = {0};
-    int to_spikes = l->conv->after.kind == ESV_SPIKES && !l->levels && !l->w->pool;
-    for (uint32_t i = 0; i < n; i++) {
-        spots[i] = (uint8_t)esv_spike_gather(l, &m, from + i, i);
+    for (uint32_t slot = 0; slot < n; slot++) {
+        esv_spike_gather(l, &m, from + slot, slot);
     }
     for (uint32_t first = 0; first < l->w->out_channels; first += l->kernel->width) {
         ready_tile r;
         ready(l, &m, first, &r);
-        for (uint32_t i = 0; i < n; i++) {
-            if (to_spikes && !r.wide) {
-                fire(l, &r, from + i, esv_spike_lists(l, &m, i, 0));
-            } else {
-                sum_and_go_on(l, &m, &r, from + i, i, spots[i]);
-            }
-        }
+        run_tile(l, &m, &r, from, n);
     }
 }
 
@@ -172,7 +181,7 @@ static void choose(esv_spike_layer *l, const esv_crew *crew)
     if (!crew) {
         return;
     }
-    uint32_t fixed = esv_spike_fixed_bytes(w, crew->kernel);
+    uint32_t fixed = esv_spike_fixed_bytes(w, l->levels, crew->kernel);
     if (crew->work_bytes < fixed + token) {
         return;
     }
@@ -211,7 +220,7 @@ void esv_level_conv(const esv_window *w, const esv_conv *conv, const uint8_t *le
 
 uint32_t esv_spike_conv_scratch(const esv_window *w, int levels)
 {
-    return esv_spike_fixed_bytes(w, &ESV_SPIKE_IN_PLACE) +
+    return esv_spike_fixed_bytes(w, levels, &ESV_SPIKE_IN_PLACE) +
            esv_spike_token_bytes(w, levels);
 }
 
@@ -221,5 +230,5 @@ uint32_t esv_spike_conv_work(const esv_window *w, int levels, const esv_spike_va
     uint32_t most = tokens < MAX_BLOCK ? tokens : MAX_BLOCK;
     token = esv_spike_token_bytes(w, levels);
     uint32_t block = token < LIST_BYTES / most ? most : LIST_BYTES / token;
-    return esv_spike_fixed_bytes(w, kernel) + (block ? block : 1) * token;
+    return esv_spike_fixed_bytes(w, levels, kernel) + (block ? block : 1) * token;
 }

@@ -20,7 +20,8 @@ typedef struct {
     uint16_t *row; /* numbers of weight rows, (K + ESV_LIST_SLACK) */
     /* List p is row[first[p]] to row[first[p] + count[p] - 1]. Lists of different p may lie apart.
      * For spikes, bit i of p is step 4 * nibble + i, and a small list of several steps may have
-     * been dissolved: its rows are then in the lists of each single step instead. */
+     * been dissolved: its rows are then in lists that have its steps together, as the variant's
+     * own `fire` and `sum_spikes` read them. */
     uint16_t first[ESV_LISTS], count[ESV_LISTS];
 } esv_lists;
 
@@ -30,7 +31,7 @@ typedef struct {
     uint32_t row_bytes; /* from one row to the next */
     uint16_t width;     /* channels: a multiple of ESV_LANES, at most the variant's width. Packed
                          * in place: what the tile has, 1 to ESV_LANES */
-    uint8_t bits;       /* of a weight: its magnitude is at most 2^(bits - 1), expanded or not */
+    uint8_t bits;       /* of a weight, expanded or not: -2^(bits - 1) to 2^(bits - 1) - 1 */
     uint8_t time_steps; /* T */
     const int32_t *bias;      /* (width) */
     const int32_t *threshold; /* (width); for `fire` within int16 */
@@ -48,7 +49,8 @@ typedef struct esv_spike_variant {
 
     /* One packed tile of the file, `rows` rows of `lanes` channels in `bits` bits, to 16 columns
      * of the expanded rows: out points at the first, rows are row_bytes apart, columns that the
-     * tile has not are 0. NULL without expansion. */
+     * tile has not are those of weight 0. Only this variant reads what it wrote. NULL without
+     * expansion. */
     void (*expand)(const uint8_t *packed, uint32_t rows, uint32_t bits, uint32_t lanes, void *out,
                    uint32_t row_bytes);
 

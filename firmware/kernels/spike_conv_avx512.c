@@ -78,7 +78,8 @@ INLINE void add_sums(shape s, sums *to, const sums *from)
 INLINE __m512i row_at(shape s, const esv_tile *tile, uint32_t number, uint32_t u)
 {
     const uint8_t *at = (const uint8_t *)tile->rows + (size_t)number * tile->row_bytes + u * UNIT;
-    __m512i row = s.full || u + 1 < s.units ? _mm512_loadu_si512(at) : _mm512_maskz_loadu_epi8(s.last, at);
+    int whole = s.full || u + 1 < s.units;
+    __m512i row = whole ? _mm512_loadu_si512(at) : _mm512_maskz_loadu_epi8(s.last, at);
     __asm__("" : "+v"(row)); /* or the compiler loads it for each use */
     return row;
 }
@@ -94,13 +95,7 @@ INLINE void add_rows(shape s, const esv_tile *tile, const uint16_t *row, uint32_
     const uint16_t *end = row + count;
     for (; s.pairs && row + 1 < end; row += 2) {
         UNROLL for (uint32_t u = 0; u < s.units; u++) {
-            __m512i first = row_at(s, tile, row[0], u), second = row_at(s, tile, row[1], u);
-            if (s.pairs) {
-                add_word(sum, u, add(first, second));
-            } else {
-                add_word(sum, u, first);
-                add_word(sum, u, second);
-            }
+            add_word(sum, u, add(row_at(s, tile, row[0], u), row_at(s, tile, row[1], u)));
         }
     }
     for (; row < end; row++) {
@@ -137,7 +132,7 @@ INLINE void add_shared(shape s, const esv_tile *tile, const esv_lists *lists, ui
     }
 }
 
-/* 64 words in two registers, first[0] the first 32, to even and odd ones and back. */
+/* 64 words in two registers to even and odd ones. */
 INLINE split split_words(__m512i low, __m512i high)
 {
     const __m512i ramp = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18,

@@ -212,6 +212,7 @@ static ESV_APART void add_rows_8(sums *s, const void *rows, const uint16_t *row,
 /* s += four words of bytes, signed or not. */
 static ESV_INLINE void add_signed(sums *s, const uint32_t *word)
 {
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < WORDS; i++) {
         ADD_PAIR("sxtab16", s->pair[2 * i], word[i]);
         ADD_PAIR_ROTATED("sxtab16", s->pair[2 * i + 1], word[i]);
@@ -220,6 +221,7 @@ static ESV_INLINE void add_signed(sums *s, const uint32_t *word)
 
 static ESV_INLINE void add_unsigned(sums *s, const uint32_t *word)
 {
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < WORDS; i++) {
         ADD_PAIR("uxtab16", s->pair[2 * i], word[i]);
         ADD_PAIR_ROTATED("uxtab16", s->pair[2 * i + 1], word[i]);
@@ -243,6 +245,7 @@ static ESV_INLINE void add_fields(sums *s, const uint32_t *word, uint32_t shift)
     sums fields = {{0}};
     uint32_t high = 0xFFFFu << shift & 0xFFFFu;
     add_unsigned(&fields, word);
+#pragma GCC unroll 8
     for (uint32_t i = 0; i < PAIRS; i++) {
         uint32_t shifted = fields.pair[i] << shift & BOTH(high);
         __asm("sadd16 %0, %0, %1" : "+r"(s->pair[i]) : "r"(shifted));
@@ -316,6 +319,7 @@ static ESV_APART void add_packed(const esv_tile *tile, sums *s, const uint16_t *
 {
     const uint8_t *field = tile->rows;
     uint32_t shift = 0, zeros = BOTH(count << (tile->bits - 1) & 0xFFFFu);
+#pragma GCC unroll 8
     for (uint32_t i = 0; i < PAIRS; i++) {
         __asm("ssub16 %0, %0, %1" : "+r"(s->pair[i]) : "r"(zeros));
     }

@@ -17,9 +17,9 @@
 #define HALF 8  /* channels of a vector */
 #define STEPS 4 /* of a nibble */
 #define MIXED 9 /* patterns with steps of both pairs */
-/* Buckets of at most this many rows are dissolved, by measurement. Each of their rows takes one
- * entry more: MIXED * DISSOLVED must not exceed ESV_LIST_SLACK. */
-#define DISSOLVED 4
+/* Buckets of at most this many rows are dissolved, by measurement. Their rows take two entries more
+ * while sorting, and up to HALF - 1 are lost: ESV_LIST_SLACK must hold 2 * MIXED * DISSOLVED + 7. */
+#define DISSOLVED 2
 
 typedef struct {
     int16x8_t low, high; /* channels 0 to 7, 8 to 15 */
@@ -27,144 +27,168 @@ typedef struct {
 
 /* ---- sorting ---- */
 
-static void cut_nibbles(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
-                        uint8_t *nibbles)
-{
-    int32_t shift = -4 * (int32_t)nibble;
-    uint8x16_t keep = vdupq_n_u8((uint8_t)mask);
-    for (uint32_t k = 0; k < count; k += 16) {
-        mve_pred16_t some = vctp8q(count - k);
-        uint8x16_t all = vldrbq_z_u8(bytes + k, some);
-        vstrbq_p_u8(nibbles + k, vandq_u8(vshlq_r_u8(all, shift), keep), some);
-    }
-}
-
-static ESV_INLINE uint16_t *list_found(uint32_t found, uint32_t k, uint16_t *to)
-{
-    for (; found; found &= found - 1) {
-        *to++ = (uint16_t)(k + (uint32_t)__builtin_ctz(found));
-    }
-    return to;
-}
-
-/* The numbers of all inputs of one pattern; returns where the list ends. */
-static ESV_APART uint16_t *list_pattern(const uint8_t *nibbles, uint32_t count, uint32_t pattern,
-                                        uint16_t *to)
-{
-    uint32_t k = 0;
-    for (; k + 32 <= count; k += 32) {
-        uint32_t low = vcmpeqq_n_u8(vldrbq_u8(nibbles + k), (uint8_t)pattern);
-        uint32_t high = vcmpeqq_n_u8(vldrbq_u8(nibbles + k + 16), (uint8_t)pattern);
-        to = list_found(low | high << 16, k, to);
-    }
-    for (; k < count; k += 16) { /* what lies beyond count is 0, no pattern */
-        uint8x16_t some = vldrbq_z_u8(nibbles + k, vctp8q(count - k));
-        to = list_found(vcmpeqq_n_u8(some, (uint8_t)pattern), k, to);
-    }
-    return to;
-}
-
+/* A counting sort in eight lanes: each lane counts its own inputs, then each has its own place in
+ * every list, and scattered stores put eight inputs there at a time. */
 typedef struct {
-    uint16_t row[MIXED * DISSOLVED];
-    uint8_t first[ESV_LISTS], count[ESV_LISTS], used;
-} small_lists;
+    uint16_t lane[ESV_LISTS][HALF];
+} lane_table;
 
-static void set_list(esv_lists *lists, uint32_t list, const uint16_t *from, const uint16_t *to)
+/* How a nibble becomes the place of its counters in the table, for each lane. */
+typedef struct {
+    int32_t shift;
+    uint16x8_t keep, lane;
+} lane_index;
+
+static ESV_INLINE uint16x8_t counters_of(uint16x8_t some, const lane_index *index)
 {
-    lists->first[list] = (uint16_t)(from - lists->row);
-    lists->count[list] = (uint16_t)(to - from);
+    return vaddq_u16(vandq_u16(vshlq_r_u16(some, index->shift), index->keep), index->lane);
 }
 
-/* A list of a mixed pattern, kept or, if it is too small, moved away. */
-static uint16_t *keep_or_move(esv_lists *lists, uint32_t p, int dissolve, uint16_t *from,
-                              uint16_t *to, small_lists *small)
+static ESV_INLINE void count_eight(uint16x8_t at, uint16_t *counters)
 {
-    uint32_t n = (uint32_t)(to - from);
-    if (dissolve && n <= DISSOLVED) {
-        memcpy(small->row + small->used, from, n * sizeof *from);
-        small->first[p] = small->used;
-        small->count[p] = (uint8_t)n;
-        small->used = (uint8_t)(small->used + n);
-        to = from;
-    }
-    set_list(lists, p, from, to);
-    return to;
+    uint16x8_t n = vldrhq_gather_shifted_offset_u16(counters, at);
+    vstrhq_scatter_shifted_offset_u16(counters, at, vaddq_n_u16(n, 1));
 }
 
-static ESV_INLINE uint16_t *append(const small_lists *small, uint32_t p, uint16_t *to)
+static ESV_INLINE void place_eight(uint16x8_t at, uint16x8_t number, uint16_t *places,
+                                   uint16_t *row)
 {
-    for (uint32_t i = 0; i < small->count[p]; i++) {
-        *to++ = small->row[small->first[p] + i];
-    }
-    return to;
+    uint16x8_t place = vldrhq_gather_shifted_offset_u16(places, at);
+    vstrhq_scatter_shifted_offset_u16(row, place, number);
+    vstrhq_scatter_shifted_offset_u16(places, at, vaddq_n_u16(place, 1));
 }
 
-/* Behind the list of `own`, a pattern of one pair, what was moved away and has that pair. */
-static uint16_t *append_small(const small_lists *small, uint32_t own, uint16_t *to)
+static ESV_APART void count_patterns(const uint8_t *bytes, uint32_t count, lane_index index,
+                                     lane_table *table)
 {
-    uint32_t other = own & 3 ? 4 : 1;
-    for (uint32_t i = 1; i < 4 && small->used; i++) {
-        to = append(small, own + i * other, to);
+    uint16_t *counters = &table->lane[0][0];
+    for (uint32_t n = count / HALF; n; n--, bytes += HALF) {
+        count_eight(counters_of(vldrbq_u16(bytes), &index), counters);
     }
-    return to;
+    if (count % HALF) {
+        count_eight(counters_of(vldrbq_z_u16(bytes, vctp16q(count % HALF)), &index), counters);
+    }
+}
+
+static ESV_APART void place_patterns(const uint8_t *bytes, uint32_t count, lane_index index,
+                                     lane_table *table, uint16_t *row)
+{
+    uint16_t *places = &table->lane[0][0];
+    uint16x8_t number = vidupq_n_u16(0, 1);
+    for (uint32_t n = count / HALF; n; n--, bytes += HALF) {
+        place_eight(counters_of(vldrbq_u16(bytes), &index), number, places, row);
+        number = vaddq_n_u16(number, HALF);
+    }
+    if (count % HALF) {
+        uint16x8_t some = vldrbq_z_u16(bytes, vctp16q(count % HALF));
+        place_eight(counters_of(some, &index), number, places, row);
+    }
+}
+
+static int too_small(const esv_lists *lists, uint32_t pattern)
+{
+    return pattern & 3 && lists->count[pattern] <= DISSOLVED;
+}
+
+/* The counts of one list's lanes to places from `at` on; returns where it ends. */
+static ESV_INLINE uint32_t place_lanes(uint16_t *lane, uint32_t at)
+{
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < HALF; i++) {
+        uint32_t n = lane[i];
+        lane[i] = (uint16_t)at;
+        at += n;
+    }
+    return at;
+}
+
+/* Counts to places: list after list, within a list lane after lane, with room for what is
+ * dissolved into it. List 0 goes last: nobody reads it, and lanes beyond the input end there. */
+static void lay_out(esv_lists *lists, uint32_t mask, int dissolve, lane_table *table)
+{
+    uint16_t more[ESV_LISTS] = {0};
+    uint32_t at = 0;
+    for (uint32_t p = 1; p < ESV_LISTS; p++) {
+        lists->count[p] = (uint16_t)(p & ~mask ? 0 : vaddvq_u16(vld1q_u16(table->lane[p])));
+    }
+    for (uint32_t p = 5; dissolve && p <= mask; p++) {
+        if (too_small(lists, p)) {
+            more[p & 3] = (uint16_t)(more[p & 3] + lists->count[p]);
+            more[p & 12] = (uint16_t)(more[p & 12] + lists->count[p]);
+        }
+    }
+    for (uint32_t p = 1; p < ESV_LISTS; p++) {
+        lists->first[p] = (uint16_t)at;
+        at = (lists->count[p] ? place_lanes(table->lane[p], at) : at) + more[p];
+    }
+    place_lanes(table->lane[0], at);
+    lists->first[0] = lists->count[0] = 0;
+}
+
+static void append(esv_lists *lists, uint32_t list, const uint16_t *row, uint32_t count)
+{
+    uint16_t *to = lists->row + lists->first[list] + lists->count[list];
+    for (uint32_t i = 0; i < count; i++) {
+        to[i] = row[i];
+    }
+    lists->count[list] = (uint16_t)(lists->count[list] + count);
+}
+
+/* An input whose bucket would be too small goes to the lists of its low and of its high pair. */
+static void dissolve_small(esv_lists *lists, uint32_t mask)
+{
+    for (uint32_t p = 5; p <= mask; p++) {
+        if (lists->count[p] && too_small(lists, p)) {
+            const uint16_t *row = lists->row + lists->first[p];
+            append(lists, p & 3, row, lists->count[p]);
+            append(lists, p & 12, row, lists->count[p]);
+            lists->count[p] = 0;
+        }
+    }
 }
 
 static void sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
                  int dissolve, esv_lists *lists, void *scratch)
 {
-    static const uint8_t order[] = {5, 6, 7, 9, 10, 11, 13, 14, 15, 1, 2, 3, 4, 8, 12};
-    small_lists small = {.used = 0};
-    uint16_t *to = lists->row;
-    cut_nibbles(bytes, count, nibble, mask, scratch);
-    memset(lists->count, 0, sizeof lists->count);
-    memset(lists->first, 0, sizeof lists->first);
-    for (uint32_t i = 0; i < sizeof order; i++) {
-        uint16_t *from = to;
-        uint32_t p = order[i];
-        if (p & ~mask) {
-            continue;
-        }
-        to = list_pattern(scratch, count, p, from);
-        if (i < MIXED) {
-            to = keep_or_move(lists, p, dissolve, from, to, &small);
-        } else {
-            to = append_small(&small, p, to);
-            set_list(lists, p, from, to);
-        }
+    lane_index index = {3 - 4 * (int32_t)nibble, vdupq_n_u16((uint16_t)(HALF * mask)),
+                        vidupq_n_u16(0, 1)};
+    lane_table table;
+    (void)scratch;
+    for (uint32_t p = 0; p <= mask; p++) {
+        vst1q_u16(table.lane[p], vdupq_n_u16(0));
+    }
+    count_patterns(bytes, count, index, &table);
+    lay_out(lists, mask, dissolve, &table);
+    place_patterns(bytes, count, index, &table, lists->row);
+    if (dissolve) {
+        dissolve_small(lists, mask);
     }
 }
 
 /* ---- adding rows ---- */
 
-/* Rows of 16 int8, four a turn, of which the first turn skips as many as do not make four. The
- * number of the next row is read and its address made while this one is added. One number too many
- * is read: lists are never full. */
+/* Rows of 16 int8. The number of the next row is read and its address made while this one is added.
+ * One number too many is read: lists are never full. */
 static ESV_INLINE sums add_rows_8(sums s, const void *rows, const uint16_t *row, uint32_t count)
 {
-    uint32_t at, skipped = 24 * ((0u - count) & 3); /* bytes of code */
+    uint32_t at, next;
     int16x8_t low, high;
-    __asm volatile("dls lr, %[turns]\n"
-                   "adr.w %[at], 1f\n"
-                   "add %[skipped], %[skipped], %[at]\n"
-                   "orr %[skipped], %[skipped], #1\n"
-                   "ldrh %[at], [%[row]], #2\n"
-                   "add %[at], %[rows], %[at], lsl #4\n"
-                   "bx %[skipped]\n"
-                   ".p2align 2\n"
+    __asm volatile("ldrh %[next], [%[row]], #2\n"
+                   "add.w %[at], %[rows], %[next], lsl #4\n"
+                   "wls lr, %[count], 2f\n"
                    "1:\n"
-                   ".rept 4\n"
-                   "ldrh.w %[skipped], [%[row]], #2\n"
+                   "ldrh.w %[next], [%[row]], #2\n"
                    "vldrb.s16 %q[low], [%[at]]\n"
                    "vadd.i16 %q[s_low], %q[s_low], %q[low]\n"
                    "vldrb.s16 %q[high], [%[at], #8]\n"
                    "vadd.i16 %q[s_high], %q[s_high], %q[high]\n"
-                   "add.w %[at], %[rows], %[skipped], lsl #4\n"
-                   ".endr\n"
+                   "add.w %[at], %[rows], %[next], lsl #4\n"
                    "le lr, 1b\n"
+                   "2:\n"
                    : [s_low] "+w"(s.low), [s_high] "+w"(s.high), [low] "=&w"(low),
-                     [high] "=&w"(high), [row] "+l"(row), [at] "=&l"(at), [skipped] "+l"(skipped)
-                   : [rows] "l"(rows), [turns] "r"((count + 3) >> 2)
-                   : "lr", "cc", "memory");
+                     [high] "=&w"(high), [row] "+r"(row), [at] "=&l"(at), [next] "=&r"(next)
+                   : [rows] "r"(rows), [count] "r"(count)
+                   : "lr", "memory");
     return s;
 }
 
@@ -275,21 +299,28 @@ static ESV_APART void add_others(const esv_tile *tile, sums *s, const uint16_t *
     }
 }
 
-static ESV_INLINE sums add_rows(const esv_tile *tile, sums s, const uint16_t *row, uint32_t count)
+static ESV_INLINE sums add_rows(const esv_tile *tile, sums s, const uint16_t *row, uint32_t count,
+                                int wide_rows)
 {
-    if (tile->row_bytes == ESV_LANES) { /* nothing but 16 channels of 8 bits */
+    if (wide_rows) {
         return add_rows_8(s, tile->rows, row, count);
     }
-    add_others(tile, &s, row, count);
+    if (count) {
+        add_others(tile, &s, row, count);
+    }
     return s;
 }
 
-static ESV_INLINE sums add_list(const esv_tile *tile, const esv_lists *lists, uint32_t list, sums s)
+static ESV_INLINE sums add_list(const esv_tile *tile, const esv_lists *lists, uint32_t list, sums s,
+                                int wide_rows)
 {
-    if (lists->count[list]) {
-        s = add_rows(tile, s, lists->row + lists->first[list], lists->count[list]);
-    }
-    return s;
+    return add_rows(tile, s, lists->row + lists->first[list], lists->count[list], wide_rows);
+}
+
+/* Rows of 16 bytes are those of 16 channels of 8 bits. */
+static int has_wide_rows(const esv_tile *tile)
+{
+    return tile->row_bytes == ESV_LANES;
 }
 
 /* ---- sums in int16 ---- */
@@ -306,17 +337,29 @@ static ESV_INLINE sums add_sums(sums s, const sums *other)
     return s;
 }
 
-/* What the tile has not is 0. */
-static sums load(const int16_t *channel, uint32_t width)
+static ESV_APART void load_narrow(const int16_t *channel, uint32_t width, sums *s)
 {
     mve_pred16_t high = vctp16q(width > HALF ? width - HALF : 0);
-    return (sums){vldrhq_z_s16(channel, vctp16q(width)), vldrhq_z_s16(channel + HALF, high)};
+    s->low = vldrhq_z_s16(channel, vctp16q(width));
+    s->high = vldrhq_z_s16(channel + HALF, high);
+}
+
+/* What the tile has not is 0. */
+static ESV_INLINE sums load(const int16_t *channel, uint32_t width)
+{
+    sums s;
+    if (width == ESV_LANES) {
+        return (sums){vld1q_s16(channel), vld1q_s16(channel + HALF)};
+    }
+    load_narrow(channel, width, &s);
+    return s;
 }
 
 /* s + the buckets of three patterns. */
 static ESV_INLINE sums add_buckets(sums s, const sums *bucket, uint32_t apart,
                                    const uint16_t *count, uint32_t lists_apart)
 {
+#pragma GCC unroll 3
     for (uint32_t i = 0; i < 3; i++) {
         if (count[i * lists_apart]) {
             s = add_sums(s, bucket + i * apart);
@@ -328,33 +371,53 @@ static ESV_INLINE sums add_buckets(sums s, const sums *bucket, uint32_t apart,
 /* to (2), of which `steps` are used: bias and rows of the steps of a pair. Its patterns are `unit`,
  * 2 unit and 3 unit, each alone or mixed with those of the other pair. bucket: that of pattern 0. */
 static ESV_INLINE void sum_two_steps(const esv_tile *tile, const esv_lists *lists, uint32_t unit,
-                                     const sums *bucket, uint32_t steps, sums *to)
+                                     const sums *bucket, uint32_t steps, int wide_rows,
+                                     sums *to)
 {
     uint32_t other = 5 - unit; /* 1 and 4 */
-    sums both = load(tile->bias16, tile->width);
+    sums both = load(tile->bias16, wide_rows ? ESV_LANES : tile->width);
     both = add_buckets(both, bucket + 3 * unit + other, other, &lists->count[3 * unit + other],
                        other);
-    both = add_list(tile, lists, 3 * unit, both);
+    both = add_list(tile, lists, 3 * unit, both, wide_rows);
+#pragma GCC unroll 2
     for (uint32_t i = 0; i < steps; i++) {
         uint32_t p = (i + 1) * unit;
         sums s = add_buckets(both, bucket + p + other, other, &lists->count[p + other], other);
-        to[i] = add_list(tile, lists, p, s);
+        to[i] = add_list(tile, lists, p, s, wide_rows);
     }
 }
 
 /* to (4), of which `steps` are used: bias and rows of the steps of one nibble. */
-static void sum_steps(const esv_tile *tile, const esv_lists *lists, uint32_t steps, sums *to)
+static ESV_INLINE void sum_some(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
+                                int wide_rows, sums *to)
 {
     sums bucket[ESV_LISTS]; /* of mixed patterns that occur */
-    for (uint32_t p = 5; p < ESV_LISTS && steps > 2; p++) {
-        if (p & 3 && lists->count[p]) {
-            bucket[p] = add_list(tile, lists, p, none());
+    for (uint32_t p = 5; p < ESV_LISTS && steps > 2; p += p % 4 == 3 ? 2 : 1) {
+        if (lists->count[p]) {
+            bucket[p] = add_list(tile, lists, p, none(), wide_rows);
         }
     }
-    sum_two_steps(tile, lists, 1, bucket, steps < 2 ? 1 : 2, to);
+    sum_two_steps(tile, lists, 1, bucket, steps < 2 ? 1 : 2, wide_rows, to);
     if (steps > 2) {
-        sum_two_steps(tile, lists, 4, bucket, steps - 2, to + 2);
+        sum_two_steps(tile, lists, 4, bucket, steps - 2, wide_rows, to + 2);
     }
+}
+
+static ESV_APART void sum_wide_rows(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
+                                    sums *to)
+{
+    sum_some(tile, lists, steps, 1, to);
+}
+
+static ESV_APART void sum_other_rows(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
+                                     sums *to)
+{
+    sum_some(tile, lists, steps, 0, to);
+}
+
+static void sum_steps(const esv_tile *tile, const esv_lists *lists, uint32_t steps, sums *to)
+{
+    (has_wide_rows(tile) ? sum_wide_rows : sum_other_rows)(tile, lists, steps, to);
 }
 
 static uint32_t steps_in(const esv_tile *tile, uint32_t group)
@@ -363,14 +426,18 @@ static uint32_t steps_in(const esv_tile *tile, uint32_t group)
     return left < STEPS ? left : STEPS;
 }
 
-/* One step of the neurons of eight channels. */
+/* One step of the neurons of eight channels. In asm because GCC 12 takes each predicate through a
+ * core register. */
 static ESV_INLINE void lif(int16x8_t current, int16x8_t threshold, uint16x8_t bit,
                            int16x8_t *membrane, uint16x8_t *code)
 {
-    int16x8_t v = vhaddq_s16(*membrane, current);
-    mve_pred16_t fired = vcmpgeq_s16(v, threshold);
-    *membrane = vpselq_s16(vdupq_n_s16(0), v, fired);
-    *code = vorrq_m_u16(*code, *code, bit, fired);
+    __asm volatile("vhadd.s16 %q[v], %q[v], %q[current]\n"
+                   "vptt.s16 ge, %q[v], %q[threshold]\n"
+                   "vorrt %q[code], %q[code], %q[bit]\n"
+                   "vmovt.i16 %q[v], #0\n"
+                   : [v] "+w"(*membrane), [code] "+w"(*code)
+                   : [current] "w"(current), [threshold] "w"(threshold), [bit] "w"(bit)
+                   : "cc");
 }
 
 typedef struct {
@@ -382,12 +449,19 @@ static ESV_INLINE void fire_steps(const sums *current, sums threshold, uint32_t 
                                   uint32_t steps, neurons *state)
 {
     neurons n = *state;
+    uint16x8_t bit = vdupq_n_u16((uint16_t)(1u << first));
     for (uint32_t t = 0; t < steps; t++) {
-        uint16x8_t bit = vdupq_n_u16((uint16_t)(1u << (first + t)));
         lif(current[t].low, threshold.low, bit, &n.membrane.low, &n.low);
         lif(current[t].high, threshold.high, bit, &n.membrane.high, &n.high);
+        bit = vaddq_u16(bit, bit);
     }
     *state = n;
+}
+
+static ESV_APART void put_narrow(const neurons *n, uint32_t width, uint8_t *codes)
+{
+    vstrbq_p_u16(codes, n->low, vctp16q(width));
+    vstrbq_p_u16(codes + HALF, n->high, vctp16q(width > HALF ? width - HALF : 0));
 }
 
 static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
@@ -400,8 +474,12 @@ static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
         sum_steps(tile, &lists[g], steps, current);
         fire_steps(current, load(tile->threshold16, width), STEPS * g, steps, &state);
     }
-    vstrbq_p_u16(codes, state.low, vctp16q(width));
-    vstrbq_p_u16(codes + HALF, state.high, vctp16q(width > HALF ? width - HALF : 0));
+    if (width == ESV_LANES) {
+        vstrbq_u16(codes, state.low);
+        vstrbq_u16(codes + HALF, state.high);
+    } else {
+        put_narrow(&state, width, codes);
+    }
 }
 
 static void widen(sums s, uint32_t width, int32_t *currents)
@@ -437,7 +515,7 @@ static void narrow_levels(const esv_tile *tile, const esv_lists *lists, uint32_t
         s.low = vshlq_n_s16(s.low, 4);
         s.high = vshlq_n_s16(s.high, 4);
         for (uint32_t level = ESV_LISTS; level-- > 1;) {
-            running = add_list(tile, &lists[g], level, running);
+            running = add_list(tile, &lists[g], level, running, has_wide_rows(tile));
             s = add_sums(s, &running);
         }
     }
@@ -463,7 +541,7 @@ static ESV_APART void add_list_wide(const esv_tile *tile, const esv_lists *lists
     for (uint32_t left = lists->count[list], n; left; left -= n, row += n) {
         int32_t part[ESV_LANES];
         n = left < 256 ? left : 256;
-        widen(add_rows(tile, none(), row, n), tile->width, part);
+        widen(add_rows(tile, none(), row, n, has_wide_rows(tile)), tile->width, part);
         add_all(tile->width, part, sum);
     }
 }
@@ -516,7 +594,7 @@ static void sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t ni
 }
 
 const esv_spike_variant esv_spike_mve = {
-    .name = "mve", .width = ESV_LANES, .sort_bytes = 1, .sort = sort, .fire = fire,
+    .name = "mve", .width = ESV_LANES, .sort = sort, .fire = fire,
     .sum_spikes = sum_spikes, .sum_levels = sum_levels,
 };
 

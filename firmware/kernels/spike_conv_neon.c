@@ -23,9 +23,9 @@
 
 /* ---- Rows ---- */
 
-/* In assembly: compilers copy what `ld1` of four registers gives before they use it. Rows are loaded
- * to v0 to v7, the sums are in whatever registers the compiler keeps them in. The blocks name no
- * memory that they read: weights do not change while they run, see `settled`. */
+/* In assembly: compilers copy what `ld1` of four registers gives before they use it. Rows are
+ * loaded to v0 to v7, the sums are in whatever registers the compiler keeps them in. The blocks
+ * name no memory that they read: weights do not change while they run, see `settled`. */
 #define WIDEN(v, low, high)                                                                        \
     "saddw %" #low ".8h, %" #low ".8h, v" #v ".8b\n\t"                                             \
     "saddw2 %" #high ".8h, %" #high ".8h, v" #v ".16b\n\t"
@@ -66,26 +66,26 @@
     {                                                                                              \
         __asm__(LOAD_0_##n(p) START_0_##n : SUMS_##n("=w"), [p] "+r"(p[0]) : : TAKEN);             \
     }                                                                                              \
-    INLINE void one_row_##n(int16x8_t *s, const int8_t **p)                                      \
+    INLINE void one_row_##n(int16x8_t *s, const int8_t **p)                                        \
     {                                                                                              \
-        __asm__(LOAD_0_##n(p) WIDEN_0_##n : SUMS_##n("+w"), [p] "+r"(p[0]) : : TAKEN);                   \
+        __asm__(LOAD_0_##n(p) WIDEN_0_##n : SUMS_##n("+w"), [p] "+r"(p[0]) : : TAKEN);             \
     }                                                                                              \
-    INLINE void two_rows_##n(int16x8_t *s, const int8_t **p)                                     \
+    INLINE void two_rows_##n(int16x8_t *s, const int8_t **p)                                       \
     {                                                                                              \
         __asm__(LOAD_0_##n(p) LOAD_4_##n(q) WIDEN_0_##n WIDEN_4_##n                                \
-                : SUMS_##n("+w"), [p] "+r"(p[0]), [q] "+r"(p[1]) : : TAKEN);                             \
+                : SUMS_##n("+w"), [p] "+r"(p[0]), [q] "+r"(p[1]) : : TAKEN);                       \
     }                                                                                              \
-    INLINE void two_as_bytes_##n(int16x8_t *s, const int8_t **p)                                 \
+    INLINE void two_as_bytes_##n(int16x8_t *s, const int8_t **p)                                   \
     {                                                                                              \
         __asm__(LOAD_0_##n(p) LOAD_4_##n(q) BYTES_##n WIDEN_0_##n                                  \
-                : SUMS_##n("+w"), [p] "+r"(p[0]), [q] "+r"(p[1]) : : TAKEN);                             \
+                : SUMS_##n("+w"), [p] "+r"(p[0]), [q] "+r"(p[1]) : : TAKEN);                       \
     }                                                                                              \
-    INLINE void four_as_bytes_##n(int16x8_t *s, const int8_t **p)                                \
+    INLINE void four_as_bytes_##n(int16x8_t *s, const int8_t **p)                                  \
     {                                                                                              \
         __asm__(LOAD_0_##n(p) LOAD_4_##n(q) BYTES_##n LOAD_4_##n(x) BYTES_##n LOAD_4_##n(y)        \
                 BYTES_##n WIDEN_0_##n                                                              \
-                : SUMS_##n("+w"), [p] "+r"(p[0]), [q] "+r"(p[1]), [x] "+r"(p[2]), [y] "+r"(p[3])         \
-                : : TAKEN);                                                                        \
+                : SUMS_##n("+w"), [p] "+r"(p[0]), [q] "+r"(p[1]), [x] "+r"(p[2]),                  \
+                  [y] "+r"(p[3]) : : TAKEN);                                                       \
     }
 BLOCK(1)
 BLOCK(2)
@@ -93,7 +93,7 @@ BLOCK(4)
 
 /* The functions of a block for all 16 * n columns. */
 #define WHOLE(name)                                                                                \
-    INLINE void name(int16x8_t *sum, unsigned n, const int8_t **p)                               \
+    INLINE void name(int16x8_t *sum, unsigned n, const int8_t **p)                                 \
     {                                                                                              \
         UNROLL for (unsigned i = 0; i < n / 4; i++) {                                              \
             name##_4(sum + 8 * i, p);                                                              \
@@ -119,8 +119,8 @@ INLINE const int8_t *settled(const int8_t *rows)
 }
 
 /* sum += the listed rows, `group` of them at a time as bytes. */
-INLINE void add_rows(int16x8_t *sum, unsigned n, unsigned group, const int8_t *rows, uint32_t stride,
-                     const uint16_t *row, uint32_t count)
+INLINE void add_rows(int16x8_t *sum, unsigned n, unsigned group, const int8_t *rows,
+                     uint32_t stride, const uint16_t *row, uint32_t count)
 {
     for (; count >= 4; count -= 4, row += 4) {
         const int8_t *p[4] = {rows + (size_t)row[0] * stride, rows + (size_t)row[1] * stride,
@@ -286,10 +286,10 @@ typedef struct {
 
 /* v4 to v7 = (membranes + sums) >> 1, v0 to v3 = whether they fire. */
 #define DECAY                                                                                      \
-    "shadd v4.8h, v4.8h, %[a].8h\n\tshadd v5.8h, v5.8h, %[b].8h\n\t"                                   \
+    "shadd v4.8h, v4.8h, %[a].8h\n\tshadd v5.8h, v5.8h, %[b].8h\n\t"                               \
     "shadd v6.8h, v6.8h, %[c].8h\n\tshadd v7.8h, v7.8h, %[d].8h\n\t"
 #define HALVE                                                                                      \
-    "sshr v4.8h, %[a].8h, #1\n\tsshr v5.8h, %[b].8h, #1\n\t"                                           \
+    "sshr v4.8h, %[a].8h, #1\n\tsshr v5.8h, %[b].8h, #1\n\t"                                       \
     "sshr v6.8h, %[c].8h, #1\n\tsshr v7.8h, %[d].8h, #1\n\t"
 #define COMPARE                                                                                    \
     "ld1 {v0.8h-v3.8h}, [%[threshold]], #64\n\t"                                                   \
@@ -307,10 +307,11 @@ typedef struct {
     "ushl v0.16b, v0.16b, %[shift].16b\n\tushl v1.16b, v1.16b, %[shift].16b\n\t"
 #define STORE_CODE "st1 {v0.16b-v1.16b}, [%[codes]], #32"
 #define FIRE_32(instructions)                                                                      \
-    __asm__ volatile(instructions                                                                           \
+    __asm__ volatile(instructions                                                                  \
             : [threshold] "+r"(at->threshold), [membrane] "+r"(at->membrane),                      \
               [codes] "+r"(at->codes)                                                              \
-            : [a] "w"(s[0]), [b] "w"(s[1]), [c] "w"(s[2]), [d] "w"(s[3]), [shift] "w"(at->shift) : TAKEN, "memory")
+            : [a] "w"(s[0]), [b] "w"(s[1]), [c] "w"(s[2]), [d] "w"(s[3]),                          \
+              [shift] "w"(at->shift) : TAKEN, "memory")
 
 /* The spike of the last step is bit 7 of a code on the way, that of the step before bit 6, and so
  * on; the last step moves them to their places. */
@@ -416,7 +417,7 @@ INLINE void run_tile(unsigned n, unsigned group, const esv_tile *tile, const esv
 }
 
 #define KERNELS(n, group)                                                                          \
-    static void sum_list_##n##_##group(const int8_t *rows, uint32_t stride, const uint16_t *row,     \
+    static void sum_list_##n##_##group(const int8_t *rows, uint32_t stride, const uint16_t *row,   \
                                        uint32_t count, int16_t *out)                               \
     {                                                                                              \
         sum_list(n, group, settled(rows), stride, row, count, out);                                \
@@ -555,7 +556,7 @@ static void sum_spikes_in_parts(const esv_tile *tile, const esv_lists *lists, in
     esv_tile part = *tile;
     for (uint32_t at = 0; at < tile->width; at += part.width) {
         part = beyond(tile, at);
-        part.width = part.width > 64 ? 64 : part.width > 48 && part.width < 64 ? 48 : part.width;
+        part.width = part.width > 64 ? 64 : part.width;
         if (wide) {
             sum_spikes_wide(&part, lists, some);
         } else {
@@ -598,7 +599,7 @@ static void sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t ni
 #define PUT(b, i, rest) ((rest) * (1 + 255 * BIT(b, i)) + (i) * BIT(b, i))
 #define PLACES(b)                                                                                  \
     PUT(b, 0, PUT(b, 1, PUT(b, 2, PUT(b, 3, PUT(b, 4, PUT(b, 5, PUT(b, 6, 7 * BIT(b, 7))))))))
-#define LENGTH(b)                                                                                   \
+#define LENGTH(b)                                                                                  \
     (uint8_t)(2 * (BIT(b, 0) + BIT(b, 1) + BIT(b, 2) + BIT(b, 3) + BIT(b, 4) + BIT(b, 5) +         \
                    BIT(b, 6) + BIT(b, 7)))
 #define EACH_4(f, b) f(b), f((b) + 1), f((b) + 2), f((b) + 3)
@@ -819,6 +820,14 @@ INLINE int8x16_t unpack(uint8x16_t row, uint32_t bits, const places_of_bits *p)
     return vreinterpretq_s8_u8(vsubq_u8(u, vdupq_n_u8((uint8_t)(1u << (bits - 1)))));
 }
 
+/* Store 16 weights and return where the next row's are. Compilers know no such store. */
+INLINE int8_t *store_row(int8_t *out, int8x16_t weights, size_t row_bytes)
+{
+    __asm__ volatile("st1 {%1.16b}, [%0], %2"
+                     : "+r"(out) : "w"(weights), "r"(row_bytes) : "memory");
+    return out;
+}
+
 INLINE void expand_bits(const uint8_t *packed, uint32_t rows, uint32_t bits, int8_t *out,
                         uint32_t row_bytes)
 {
@@ -826,8 +835,8 @@ INLINE void expand_bits(const uint8_t *packed, uint32_t rows, uint32_t bits, int
     uint32_t last = 16 / (2 * bits); /* rows that a load of 16 bytes would read beyond */
     uint32_t k = 0;
     for (; k + last + 4 <= rows; k += 4) {
-        UNROLL for (uint32_t i = 0; i < 4; i++, packed += 2 * bits, out += row_bytes) {
-            vst1q_s8(out, unpack(vld1q_u8(packed), bits, &p));
+        UNROLL for (uint32_t i = 0; i < 4; i++, packed += 2 * bits) {
+            out = store_row(out, unpack(vld1q_u8(packed), bits, &p), row_bytes);
         }
     }
     for (; k < rows; k++, packed += 2 * bits, out += row_bytes) {
@@ -842,8 +851,8 @@ static void expand_bytes(const uint8_t *packed, uint32_t rows, uint32_t lanes, i
 {
     uint32_t k = 0;
     for (; lanes == ESV_LANES && k + 4 <= rows; k += 4, packed += 4 * ESV_LANES) {
-        UNROLL for (uint32_t i = 0; i < 4; i++, out += row_bytes) {
-            vst1q_s8(out, vreinterpretq_s8_u8(vld1q_u8(packed + i * ESV_LANES)));
+        UNROLL for (uint32_t i = 0; i < 4; i++) {
+            out = store_row(out, vld1q_s8((const int8_t *)packed + i * ESV_LANES), row_bytes);
         }
     }
     for (; k < rows; k++, packed += lanes, out += row_bytes) {

@@ -10,10 +10,15 @@ static uint32_t rows_bytes(uint32_t rows)
     return ESV_ALIGNED(2 * (rows + ESV_LIST_SLACK));
 }
 
+static uint32_t lists_bytes(uint32_t sets)
+{
+    return ESV_ALIGNED((uint32_t)sizeof(esv_spike_spot) + sets * (uint32_t)sizeof(esv_lists));
+}
+
 static uint32_t spot_bytes(const esv_window *w, int levels)
 {
     uint32_t sets = esv_spike_sets(w, levels);
-    return ESV_ALIGNED(sets * (uint32_t)sizeof(esv_lists)) + sets * rows_bytes(esv_spike_rows(w));
+    return lists_bytes(sets) + sets * rows_bytes(esv_spike_rows(w));
 }
 
 uint32_t esv_spike_token_bytes(const esv_window *w, int levels)
@@ -21,7 +26,7 @@ uint32_t esv_spike_token_bytes(const esv_window *w, int levels)
     return (w->pool ? (uint32_t)w->pool * w->pool : 1) * spot_bytes(w, levels);
 }
 
-static uint32_t window_buffer_bytes(uint32_t rows)
+static uint32_t window_bytes_of(uint32_t rows)
 {
     return ESV_ALIGNED(rows + OVER_READ);
 }
@@ -31,32 +36,46 @@ static uint32_t currents_bytes(const esv_window *w, const esv_spike_variant *k)
     return ESV_ALIGNED(2u * w->time_steps * k->width * (uint32_t)sizeof(int32_t));
 }
 
-uint32_t esv_spike_fixed_bytes(const esv_window *w, const esv_spike_variant *k)
+/* Set the pointers of *m from `at` on; returns the bytes up to the spots. */
+static uint32_t lay_out(const esv_window *w, int levels, const esv_spike_variant *k, uint8_t *at,
+                        esv_spike_memory *m)
 {
-    uint32_t rows = esv_spike_rows(w);
-    return window_buffer_bytes(rows) + ESV_ALIGNED(rows * k->sort_bytes) +
-           ESV_ALIGNED(rows * k->width * k->weight_bytes) + currents_bytes(w, k);
+    uint32_t rows = esv_spike_rows(w), planes = levels ? w->time_steps : 1, bytes = 0;
+    m->window = at;
+    bytes += planes * window_bytes_of(rows);
+    m->patterns = at + bytes;
+    bytes += levels ? ESV_ALIGNED((planes + 1) * rows + OVER_READ) : 0;
+    m->sorting = at + bytes;
+    bytes += ESV_ALIGNED(planes * rows * k->sort_bytes);
+    m->weights = at + bytes;
+    bytes += ESV_ALIGNED(rows * k->width * k->weight_bytes);
+    m->currents = (int32_t *)(void *)(at + bytes);
+    bytes += currents_bytes(w, k);
+    m->spots = at + bytes;
+    return bytes;
+}
+
+uint32_t esv_spike_fixed_bytes(const esv_window *w, int levels, const esv_spike_variant *k)
+{
+    static uint8_t nowhere;
+    esv_spike_memory unused;
+    return lay_out(w, levels, k, &nowhere, &unused);
 }
 
 esv_spike_memory esv_spike_memory_of(const esv_spike_layer *l, uint32_t member)
 {
-    const esv_spike_variant *k = l->kernel;
+    esv_spike_memory m;
     uint8_t *at = l->crew ? (uint8_t *)l->crew->work + (size_t)member * l->crew->work_bytes
                           : l->scratch;
-    esv_spike_memory m = {.window = at};
-    m.sorting = m.window + window_buffer_bytes(l->rows);
-    m.weights = m.sorting + ESV_ALIGNED(l->rows * k->sort_bytes);
-    at = m.weights + ESV_ALIGNED(l->rows * k->width * k->weight_bytes);
-    m.currents = (int32_t *)(void *)at;
-    m.lists = at + currents_bytes(l->w, k);
+    lay_out(l->w, l->levels, l->kernel, at, &m);
     return m;
 }
 
-esv_lists *esv_spike_lists(const esv_spike_layer *l, const esv_spike_memory *m, uint32_t slot,
-                           uint32_t spot)
+esv_spike_spot *esv_spike_spot_at(const esv_spike_layer *l, const esv_spike_memory *m,
+                                  uint32_t slot, uint32_t index)
 {
-    return (esv_lists *)(void *)(m->lists +
-                                 (slot * l->spots + spot) * spot_bytes(l->w, l->levels));
+    return (esv_spike_spot *)(void *)(m->spots +
+                                      (slot * l->spots + index) * spot_bytes(l->w, l->levels));
 }
 
 /* The bytes of one step's window whose first tap is at (y0, x0), with OVER_READ bytes behind. */
@@ -83,39 +102,120 @@ static const uint8_t *window_bytes(const esv_window *w, const uint8_t *plane, in
     return buffer;
 }
 
-static void sort_spikes(const esv_spike_layer *l, const esv_spike_memory *m, int32_t y0,
-                        int32_t x0, esv_lists *lists)
+/* Sort `count` bytes of steps by pattern. */
+static void sort_codes(const esv_spike_layer *l, const esv_spike_memory *m, const uint8_t *codes,
+                       uint32_t count, esv_lists *lists)
 {
-    const uint8_t *bytes = window_bytes(l->w, l->input, y0, x0, m->window);
     uint32_t steps = (1u << l->w->time_steps) - 1; /* nothing beyond step T - 1, whatever comes */
-    for (uint32_t g = 0; g < l->sets; g++) {
-        l->kernel->sort(bytes, l->rows, g, steps >> (4 * g) & 15, 1, &lists[g], m->sorting);
+    for (uint32_t g = 0; 4 * g < l->w->time_steps; g++) {
+        l->kernel->sort(codes, count, g, steps >> (4 * g) & 15, 1, &lists[g], m->sorting);
     }
 }
 
-static void sort_levels(const esv_spike_layer *l, const esv_spike_memory *m, int32_t y0,
-                        int32_t x0, esv_lists *lists)
+/* codes (count) |= bit t where an input is at least `level`, or = instead of |= with `first`. Four
+ * inputs at a time: adding lifts what reaches the level into a byte's top bit. Levels above 127 are
+ * never met here. */
+static inline void reach(const uint8_t *restrict plane, uint32_t count, uint32_t level, uint32_t t,
+                         int first, uint8_t *restrict codes)
 {
-    const esv_window *w = l->w;
-    uint32_t plane = (uint32_t)w->height * w->width * w->channels, n = esv_spike_nibbles(w);
-    for (uint32_t t = 0; t < w->time_steps; t++) {
-        const uint8_t *bytes = window_bytes(w, l->input + t * plane, y0, x0, m->window);
-        for (uint32_t g = 0; g < n; g++) {
-            l->kernel->sort(bytes, l->rows, g, 15, 0, &lists[t * n + g], m->sorting);
+    const uint32_t ones = 0x01010101u, lift = (128 - level) * ones;
+    for (size_t i = 0, words = (count + 3) / 4; i < words; i++) {
+        uint32_t four, code = 0;
+        memcpy(&four, plane + 4 * i, 4);
+        if (!first) {
+            memcpy(&code, codes + 4 * i, 4);
+        }
+        code |= ((four + lift) >> 7 & ones) << t;
+        memcpy(codes + 4 * i, &code, 4);
+    }
+}
+
+static int any(const uint8_t *codes, uint32_t count)
+{
+    uint8_t all = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        all |= codes[k];
+    }
+    return all != 0;
+}
+
+/* codes (count) = the steps at which each input is at least `level`; returns whether any is. May
+ * write 3 bytes more. */
+static int pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t count, uint32_t level,
+                      uint8_t *codes)
+{
+    reach(plane[0], count, level, 0, 1, codes);
+    for (uint32_t t = 1; t < steps; t++) {
+        reach(plane[t], count, level, t, 0, codes);
+    }
+    return any(codes, count);
+}
+
+/* A level is how many of 1, 2, ... it reaches: an input enters once for each, with the pattern of
+ * the steps at which it does, and then its rows are those of spikes. Returns 0 when some level is
+ * above T, for which there is no room. */
+static int sort_patterns(const esv_spike_layer *l, const esv_spike_memory *m,
+                         const uint8_t *const *plane, esv_lists *lists)
+{
+    uint32_t rows = l->rows, steps = l->w->time_steps, most = 0;
+    while (pattern_of(plane, steps, rows, most + 1, m->patterns + most * rows)) {
+        if (++most > steps) {
+            return 0;
         }
     }
+    sort_codes(l, m, m->patterns, most * rows, lists);
+    for (uint32_t g = 0; most > 1 && 4 * g < steps; g++) {
+        for (uint32_t p = 1; p < ESV_LISTS; p++) {
+            uint16_t *row = lists[g].row + lists[g].first[p];
+            for (uint32_t e = 0; e < lists[g].count[p]; e++) {
+                while (row[e] >= rows) {
+                    row[e] = (uint16_t)(row[e] - rows);
+                }
+            }
+        }
+    }
+    return 1;
+}
+
+static void sort_levels(const esv_spike_layer *l, const esv_spike_memory *m,
+                        const uint8_t *const *plane, esv_lists *lists)
+{
+    uint32_t n = esv_spike_nibbles(l->w);
+    for (uint32_t set = 0; set < l->sets; set++) {
+        l->kernel->sort(plane[set / n], l->rows, set % n, 15, 0, &lists[set], m->sorting);
+    }
+}
+
+/* With one step a level's list is as good as a pattern's; with many steps and high levels, lists of
+ * patterns would have no room. */
+static int has_patterns(const esv_spike_layer *l)
+{
+    const esv_window *w = l->w;
+    return w->time_steps > 1 && w->max_level < 128 &&
+           (w->time_steps + 1u) * l->rows <= UINT16_MAX - ESV_LIST_SLACK;
 }
 
 static void sort_spot(const esv_spike_layer *l, const esv_spike_memory *m, int32_t y, int32_t x,
-                      esv_lists *lists)
+                      esv_spike_spot *spot)
 {
     const esv_window *w = l->w;
-    uint8_t *rows = (uint8_t *)lists + ESV_ALIGNED(l->sets * (uint32_t)sizeof *lists);
+    uint32_t plane = (uint32_t)w->height * w->width * w->channels;
+    uint8_t *rows = (uint8_t *)spot + lists_bytes(l->sets);
+    const uint8_t *bytes[8];
     for (uint32_t set = 0; set < l->sets; set++) {
-        lists[set].row = (uint16_t *)(void *)(rows + set * rows_bytes(l->rows));
+        spot->lists[set].row = (uint16_t *)(void *)(rows + set * rows_bytes(l->rows));
     }
-    (l->levels ? sort_levels : sort_spikes)(l, m, y * w->stride - w->pad, x * w->stride - w->pad,
-                                            lists);
+    for (uint32_t t = 0; t < (l->levels ? w->time_steps : 1u); t++) {
+        bytes[t] = window_bytes(w, l->input + t * plane, y * w->stride - w->pad,
+                                x * w->stride - w->pad, m->window + t * window_bytes_of(l->rows));
+    }
+    spot->by_level = 0;
+    if (!l->levels) {
+        sort_codes(l, m, bytes[0], l->rows, spot->lists);
+    } else if (!has_patterns(l) || !sort_patterns(l, m, bytes, spot->lists)) {
+        spot->by_level = 1;
+        sort_levels(l, m, bytes, spot->lists);
+    }
 }
 
 static int32_t positions(uint32_t size, const esv_window *w)
@@ -123,14 +223,16 @@ static int32_t positions(uint32_t size, const esv_window *w)
     return (int32_t)((size + 2u * w->pad - w->kernel) / w->stride + 1);
 }
 
-uint32_t esv_spike_gather(const esv_spike_layer *l, const esv_spike_memory *m, uint32_t token,
-                          uint32_t slot)
+void esv_spike_gather(const esv_spike_layer *l, const esv_spike_memory *m, uint32_t token,
+                      uint32_t slot)
 {
     const esv_window *w = l->w;
     int32_t y = (int32_t)(token / w->out_width), x = (int32_t)(token % w->out_width);
+    esv_spike_spot *first = esv_spike_spot_at(l, m, slot, 0);
+    first->positions = 1;
     if (!w->pool) {
-        sort_spot(l, m, y, x, esv_spike_lists(l, m, slot, 0));
-        return 1;
+        sort_spot(l, m, y, x, first);
+        return;
     }
     int32_t height = positions(w->height, w), width = positions(w->width, w);
     uint32_t spot = 0;
@@ -138,8 +240,8 @@ uint32_t esv_spike_gather(const esv_spike_layer *l, const esv_spike_memory *m, u
     x = x * w->pool_stride - w->pool / 2;
     for (int32_t py = y < 0 ? 0 : y; py < y + w->pool && py < height; py++) {
         for (int32_t px = x < 0 ? 0 : x; px < x + w->pool && px < width; px++, spot++) {
-            sort_spot(l, m, py, px, esv_spike_lists(l, m, slot, spot));
+            sort_spot(l, m, py, px, esv_spike_spot_at(l, m, slot, spot));
         }
     }
-    return spot;
+    first->positions = spot;
 }

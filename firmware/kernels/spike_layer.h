@@ -16,7 +16,7 @@ typedef struct {
     const esv_spike_variant *kernel;
     int levels;
     uint32_t rows;  /* K */
-    uint32_t sets;  /* esv_lists of a position: for each four steps, or each step and nibble */
+    uint32_t sets;  /* most esv_lists of a position: for each four steps, or each step and nibble */
     uint32_t spots; /* positions that an output token pools over, 1 without pooling */
     uint32_t block; /* tokens */
     const esv_crew *crew;
@@ -25,15 +25,24 @@ typedef struct {
 
 /* Where the parts of one member's memory are. */
 typedef struct {
-    uint8_t *window;   /* (K) the bytes of one window */
-    uint8_t *sorting;  /* (K, sort_bytes) */
+    uint8_t *window;   /* the bytes of one window: (K), of levels (T, K) */
+    uint8_t *patterns; /* (T + 1, K) for levels: the steps at which an input reaches 1, 2, ... */
+    uint8_t *sorting;  /* (K, sort_bytes), of levels (T, K, sort_bytes) */
     uint8_t *weights;  /* (K, width) expanded */
     int32_t *currents; /* (2, T, width) */
-    uint8_t *lists;    /* (block, spots): (sets) esv_lists, then their rows */
+    uint8_t *spots;    /* (block, spots): esv_spike_spot with its lists, then their rows */
 } esv_spike_memory;
 
+/* What fires in the window of one position. */
+typedef struct {
+    uint32_t by_level;  /* a list holds a level of one step; else it holds a firing pattern */
+    uint32_t positions; /* of the token, at its first position: pooling clips at the edge */
+    esv_lists lists[];
+} esv_spike_spot;
+
 /* Bytes of everything but the lists, and of the lists of one output token. */
-uint32_t esv_spike_fixed_bytes(const esv_window *w, const esv_spike_variant *kernel);
+uint32_t esv_spike_fixed_bytes(const esv_window *w, int levels,
+                               const esv_spike_variant *kernel);
 uint32_t esv_spike_token_bytes(const esv_window *w, int levels);
 
 esv_spike_memory esv_spike_memory_of(const esv_spike_layer *layer, uint32_t member);
@@ -53,12 +62,12 @@ static inline uint32_t esv_spike_sets(const esv_window *w, int levels)
     return levels ? w->time_steps * esv_spike_nibbles(w) : (w->time_steps + 3u) / 4;
 }
 
-/* The lists of position `spot` of the block's token number `slot`. */
-esv_lists *esv_spike_lists(const esv_spike_layer *layer, const esv_spike_memory *memory,
-                           uint32_t slot, uint32_t spot);
+/* Position `index` of the block's token number `slot`. */
+esv_spike_spot *esv_spike_spot_at(const esv_spike_layer *layer, const esv_spike_memory *memory,
+                                  uint32_t slot, uint32_t index);
 
-/* Sort what fires in the windows of one output token; returns how many positions it has. */
-uint32_t esv_spike_gather(const esv_spike_layer *layer, const esv_spike_memory *memory,
+/* Sort what fires in the windows of one output token. */
+void esv_spike_gather(const esv_spike_layer *layer, const esv_spike_memory *memory,
                           uint32_t token, uint32_t slot);
 
 #endif

@@ -119,12 +119,18 @@ static void add(const esv_value *in, uint8_t steps, const uint8_t *source, const
     }
 }
 
+#ifdef __aarch64__
+#define SELF_ATTENTION esv_self_attention_neon
+#else
+#define SELF_ATTENTION esv_self_attention
+#endif
+
 static void attend(const esv_program *program, const esv_op *op, const esv_value in[3],
                    const esv_value *out, uint8_t *const source[3], uint8_t *target, void *scratch)
 {
     esv_attention a = esv_attention_of(op, &in[0], &in[2], out, program->time_steps);
     a.level_threshold = words(program->file, op->threshold_at);
-    esv_self_attention(&a, source[0], source[1], source[2], target, scratch, program->crew);
+    SELF_ATTENTION(&a, source[0], source[1], source[2], target, scratch, program->crew);
 }
 
 static void attend_tokens(const esv_op *op, const esv_value *query, const esv_value *out,
