@@ -3,8 +3,9 @@
     python benchmarks/kernels.py [--only x86,arm,mcu,estimate] [--quick] [--json FILE]
 
 Wall time is of this machine, one core, AMX refused to everybody. Arm's numbers are instructions
-counted under emulation, never time; `estimate` has cycles that llvm-mca predicts. Peers run the dense layer in int8 with all steps in one batch,
-without the neurons; ours and the own dense kernel include them. Counts are kept in the cache.
+counted under emulation, never time; `estimate` has cycles that llvm-mca predicts. Peers run the
+dense layer in int8 with all steps in one batch, without the neurons; ours and the own dense kernel
+include them. Counts are kept in the cache.
 """
 
 import argparse
@@ -42,7 +43,8 @@ def x86(given: argparse.Namespace) -> list[dict]:
             rows.append({"layer": layer.name, "T": layer.time_steps, "program": t.name,
                          "rate": t.rate, "union": t.union, "seconds": t.seconds,
                          "min_ms": t.best * 1e3, "median_ms": t.median * 1e3, "ratio": t.ratios})
-        print(f"\n{layer.name}, T = {layer.time_steps}, {given.rounds} rounds, wall time on one core")
+        print(f"\n{layer.name}, T = {layer.time_steps}, {given.rounds} rounds, "
+              "wall time on one core")
         print(table(("program", "min ms", "median ms", "time over ours at 15 % lif"),
                     [(t.name, f"{t.best * 1e3:.3f}", f"{t.median * 1e3:.3f}", _spread(t.ratios))
                      for t in timed]))

@@ -145,9 +145,11 @@ def main() -> None:
     data = dataset(given.data, source)
     program = program_of(source.card(), source.weights(), data)
     rows = measure(program, data.images[:given.images], given.rounds)
-    print(f"{source.path.name}, T = {program.time_steps}, {processor()}, one core, {litert.release()}")
+    print(f"{source.path.name}, T = {program.time_steps}, {processor()}, one core, "
+          f"{litert.release()}")
     show(rows)
-    print(f"{SPIKING} gives our class for {rows[1]['agree_with_ours']:.0%} of {given.images} images")
+    agree = rows[1]["agree_with_ours"]
+    print(f"{SPIKING} gives our class for {agree:.0%} of {given.images} images")
     out = given.json or Path(__file__).parent / "results" / f"models-{source.path.name}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"model": source.path.name, "processor": processor(),

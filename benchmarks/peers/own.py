@@ -105,7 +105,8 @@ def mcu_program(cpu: str, kernel: str) -> Path:
         ram=f"{ram:#x}", ram_bytes=ram_bytes)
     script = cache_dir("bench", hashlib.sha256(text.encode()).hexdigest()[:16]) / "link.ld"
     script.write_text(text)
-    flags = [*STRICT, "-O3" if kernel == "dense" else "-O2", "-mthumb", "-ffunction-sections", "-nostartfiles", "-Wl,--gc-sections",
+    flags = [*STRICT, "-O3" if kernel == "dense" else "-O2", "-mthumb",
+             "-ffunction-sections", "-nostartfiles", "-Wl,--gc-sections",
              f"-DMEMORY_BYTES={ram_bytes - _MEGABYTE // 4}", "--specs=nosys.specs",
              *load(target).compiler_flags, *includes, "-T", str(script)]
     return build("arm-none-eabi-gcc", files, flags, "spike_layer.elf", [*headers, script])

@@ -293,8 +293,8 @@ def scratch_bytes(op: Op, program: Program) -> int:
 def _spike_scratch(op: SpikeConv, source: Value, steps: int) -> int:
     """Memory in which one output token can be worked on, as firmware/kernels/spike_gather.c lays it
     out: the bytes of a window, of levels those of T steps and T + 1 patterns, 2 bytes an input to
-    sort them, the currents of a tile, twice, and for each pooled position the lists of inputs that
-    fire: one set for each four steps, or for each step and nibble of levels.
+    sort them, the currents of a tile (with pooling twice) and for each pooled position the lists of
+    inputs that fire: one set for each four steps, or for each step and nibble of levels.
     """
     rows = op.weight.shape[0]
     sets, planes, patterns = -(-steps // 4), 1, 0
@@ -303,7 +303,7 @@ def _spike_scratch(op: SpikeConv, source: Value, steps: int) -> int:
         planes, patterns = steps, _aligned((steps + 1) * rows + 16)
     lists = _aligned(8 + 72 * sets) + sets * _aligned(2 * (rows + 96))
     fixed = (planes * _aligned(rows + 16) + patterns + _aligned(2 * planes * rows)
-             + _aligned(2 * 4 * steps * 16))
+             + _aligned((2 if op.pool else 1) * 4 * steps * 32))
     return fixed + max(op.pool, 1) ** 2 * lists
 
 

@@ -1,15 +1,25 @@
 """Where each tensor lives: buffer lifetimes -> offsets in one arena."""
 
+import itertools
 from dataclasses import dataclass
 
-from edgesvit.program.ops import Add, Conv, Kind, Op, Program, inputs, scratch_bytes
+from edgesvit.program.ops import (
+    Add,
+    Conv,
+    Kind,
+    Op,
+    Program,
+    SpikeConv,
+    inputs,
+    scratch_bytes,
+)
 
 ALIGN = 16
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """A stretch of the arena that is occupied while operators first..last run."""
+    """A stretch of the arena that is occupied from the time `first` to `last`."""
 
     name: str
     bytes: int
@@ -20,12 +30,16 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Plan:
-    """Offsets of every value and of every operator's scratch; `arena_bytes` holds them all."""
+    """Offsets of every value and of every operator's scratch; `arena_bytes` holds them all.
+
+    `times` are those at which the operators run: siblings at the same.
+    """
 
     arena_bytes: int
     value_offset: dict[str, int]
     scratch_offset: tuple[int, ...]
     buffers: tuple[Buffer, ...]
+    times: tuple[int, ...]
 
 
 def plan(program: Program) -> Plan:
@@ -33,7 +47,8 @@ def plan(program: Program) -> Plan:
 
     A residual addition writes in place when nothing later reads what it adds to.
     """
-    owner, buffers = _buffers(program)
+    times = _times(program)
+    owner, buffers = _buffers(program, times)
     placed: list[Buffer] = []
     for buffer in sorted(buffers, key=lambda b: (-b.bytes, b.first, b.name)):
         placed.append(Buffer(buffer.name, buffer.bytes, buffer.first, buffer.last,
@@ -42,8 +57,9 @@ def plan(program: Program) -> Plan:
     return Plan(
         arena_bytes=max(b.offset + _aligned(b.bytes) for b in placed),
         value_offset={v.name: offsets[owner[v.name]] for v in program.values},
-        scratch_offset=tuple(offsets.get(_scratch(i), 0) for i in range(len(program.ops))),
+        scratch_offset=tuple(offsets.get(_scratch(i), 0) for i in times),
         buffers=tuple(placed),
+        times=tuple(times),
     )
 
 
@@ -51,27 +67,46 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
 
 
-def _scratch(index: int) -> str:
-    return f"scratch of operator {index}"
+def _scratch(time: int) -> str:
+    return f"scratch at time {time}"
 
 
-def _buffers(program: Program) -> tuple[dict[str, str], list[Buffer]]:
+def _buffers(program: Program, times: list[int]) -> tuple[dict[str, str], list[Buffer]]:
     """The buffer each value lives in, and all buffers with their lifetimes."""
-    last_read = {name: i for i, op in enumerate(program.ops) for name in inputs(op)}
+    timed = list(zip(times, program.ops, strict=True))
+    last_read = {name: i for i, op in timed for name in inputs(op)}
     owner = {program.input.name: program.input.name}
     life = {program.input.name: [0, last_read.get(program.input.name, 0)]}
-    scratch = []
-    for i, op in enumerate(program.ops):
+    scratch: dict[int, int] = {}
+    for i, op in timed:
         end = last_read.get(op.output, len(program.ops))
         stream = _stream(op, program)
         in_place = stream and last_read[stream] == i
         owner[op.output] = owner[stream] if in_place else op.output
         life.setdefault(owner[op.output], [i, end])[1] = end
         if needed := scratch_bytes(op, program):
-            scratch.append(Buffer(_scratch(i), needed, i, i))
+            scratch[i] = max(needed, scratch.get(i, 0))
     values = [Buffer(name, program.value(name).stored_bytes(program.time_steps), *life[name])
               for name in life]
-    return owner, values + scratch
+    return owner, values + [Buffer(_scratch(i), needed, i, i) for i, needed in scratch.items()]
+
+
+def _times(program: Program) -> list[int]:
+    """When each operator runs: siblings at the same time.
+
+    Siblings are spiking convolutions of one input and window next to each other, which sort what
+    fires once (firmware/runtime/esv_siblings.c).
+    """
+    times = [0]
+    for before, op in itertools.pairwise(program.ops):
+        times.append(times[-1] + (not _siblings(before, op)))
+    return times
+
+
+def _siblings(a: Op, b: Op) -> bool:
+    window = ("input", "kernel", "stride", "pad", "pool", "pool_stride", "stream")
+    return (isinstance(a, SpikeConv) and isinstance(b, SpikeConv) and not a.stream
+            and all(getattr(a, name) == getattr(b, name) for name in window))
 
 
 def _stream(op: Op, program: Program) -> str:

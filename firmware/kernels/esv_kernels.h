@@ -87,12 +87,12 @@ static inline void esv_share(const esv_crew *crew,
 void esv_encode_conv(const esv_window *window, const esv_conv *conv, const uint8_t *pixels,
                      const esv_crew *crew);
 
-/* codes (H, W, C), or levels (T, H, W, C). scratch: esv_spike_conv_scratch bytes, 16-byte aligned;
- * crew may be NULL. */
-void esv_spike_conv(const esv_window *window, const esv_conv *conv, const uint8_t *codes,
-                    void *scratch, const esv_crew *crew);
-void esv_level_conv(const esv_window *window, const esv_conv *conv, const uint8_t *levels,
-                    void *scratch, const esv_crew *crew);
+/* codes (H, W, C), or levels (T, H, W, C), through one or more convolutions `conv` (count) that
+ * share the window, as q, k and v do: what fires is sorted once. window->out_channels is not looked
+ * at. scratch: esv_spike_conv_scratch bytes, 16-byte aligned, which no output may overlap; crew may
+ * be NULL. */
+void esv_spike_conv(const esv_window *window, const esv_conv *conv, uint32_t count, int levels,
+                    const uint8_t *input, void *scratch, const esv_crew *crew);
 uint32_t esv_spike_conv_scratch(const esv_window *window, int levels);
 /* The work_bytes of a crew with which this layer runs at its best. */
 uint32_t esv_spike_conv_work(const esv_window *window, int levels,

@@ -12,9 +12,9 @@
 #include "weights.h"
 
 #if defined __ARM_ARCH_PROFILE && __ARM_ARCH_PROFILE == 'M'
-#define WIDEST ESV_LANES /* channels of a tile: its constants are on the stack */
+#define WIDEST 1 /* nothing is expanded */
 #else
-#define WIDEST 128
+#define WIDEST 128 /* channels of an expanded tile */
 #endif
 #define MAX_BLOCK 256 /* tokens */
 #define LIST_BYTES (256u << 10) /* of a block: more would leave the second-level cache */
@@ -22,6 +22,7 @@
 /* A tile and the constants that its pointers point at. */
 typedef struct {
     esv_tile tile;
+    const esv_conv *conv;
     uint32_t first, n; /* its channels */
     int wide;          /* sums need int32 */
     int32_t bias[WIDEST], threshold[WIDEST];
@@ -29,9 +30,16 @@ typedef struct {
     int16_t threshold16[WIDEST] __attribute__((aligned(16)));
 } ready_tile;
 
+/* Tiles begin at a whole byte of flags. */
 static int certified(const esv_conv *conv, uint32_t first, uint32_t n)
 {
-    for (uint32_t c = first; c < first + n; c++) {
+    uint32_t c = first;
+    for (; c + 8 <= first + n; c += 8) {
+        if (conv->certified[c >> 3] != 255) {
+            return 0;
+        }
+    }
+    for (; c < first + n; c++) {
         if (!(conv->certified[c >> 3] >> (c & 7) & 1)) {
             return 0;
         }
@@ -41,50 +49,76 @@ static int certified(const esv_conv *conv, uint32_t first, uint32_t n)
 
 /* Constants of the channels, and of the padding, which gets none. A threshold below int16 is
  * reached by every membrane in int16, as its lowest value is; one above by none. */
-static void ready_constants(const esv_spike_layer *l, ready_tile *r)
+static void copy_constants(ready_tile *r)
 {
-    const esv_after *after = &l->conv->after;
+    const esv_after *after = &r->conv->after;
     int spikes = after->kind == ESV_SPIKES;
-    r->wide = !certified(l->conv, r->first, r->n);
     for (uint32_t i = 0; i < r->tile.width; i++) {
         int32_t threshold = i < r->n && spikes ? after->threshold[r->first + i] : INT16_MAX;
-        r->bias[i] = i < r->n ? l->conv->bias[r->first + i] : 0;
+        r->bias[i] = i < r->n ? r->conv->bias[r->first + i] : 0;
         r->bias16[i] = (int16_t)r->bias[i];
         r->wide |= threshold > INT16_MAX;
         r->threshold[i] = threshold < INT16_MIN ? INT16_MIN : threshold;
         r->threshold16[i] = (int16_t)r->threshold[i];
     }
+    r->tile.bias = r->bias;
+    r->tile.threshold = r->threshold;
+    r->tile.bias16 = r->bias16;
+    r->tile.threshold16 = r->threshold16;
 }
 
-static void ready(const esv_spike_layer *l, const esv_spike_memory *m, uint32_t first, ready_tile *r)
+static void expand(const esv_spike_layer *l, const esv_spike_memory *m, ready_tile *r)
 {
     const esv_spike_variant *k = l->kernel;
-    uint32_t left = l->w->out_channels - first, bits = l->conv->bits;
+    uint32_t width = (r->n + ESV_LANES - 1u) / ESV_LANES * ESV_LANES;
+    r->tile.rows = m->weights;
+    r->tile.row_bytes = width * k->weight_bytes;
+    r->tile.width = (uint16_t)width;
+    for (uint32_t c = 0; c < r->n; c += ESV_LANES) {
+        k->expand(esv_tile_at(r->conv, l->rows, r->first + c), l->rows, r->conv->bits,
+                  esv_lanes_of(r->conv->after.channels, r->first + c),
+                  m->weights + c * k->weight_bytes, r->tile.row_bytes);
+    }
+    copy_constants(r);
+}
+
+/* Nothing is copied: on a small core this is done for every token. */
+static void point_at(const esv_spike_layer *l, ready_tile *r)
+{
+    const esv_conv *conv = r->conv;
+    r->tile.rows = esv_tile_at(conv, l->rows, r->first);
+    r->tile.row_bytes = esv_row_bytes(conv->bits, r->n < ESV_LANES ? r->n : ESV_LANES);
+    r->tile.tile_bytes = r->tile.row_bytes * l->rows;
+    r->tile.width = (uint16_t)r->n;
+    r->tile.bias = conv->bias + r->first;
+    r->tile.threshold = conv->after.kind == ESV_SPIKES ? conv->after.threshold + r->first : NULL;
+}
+
+/* The next tile, from channel `first` on. */
+static void ready(const esv_spike_layer *l, const esv_spike_memory *m, const esv_conv *conv,
+                  uint32_t first, ready_tile *r)
+{
+    uint32_t left = conv->after.channels - first, width = l->kernel->width;
+    r->conv = conv;
     r->first = first;
-    r->n = left < k->width ? left : k->width;
-    uint32_t width = k->weight_bytes ? (r->n + ESV_LANES - 1u) / ESV_LANES * ESV_LANES : r->n;
-    r->tile = (esv_tile){
-        .rows = m->weights, .row_bytes = width * k->weight_bytes, .width = (uint16_t)width,
-        .bits = (uint8_t)bits, .time_steps = l->w->time_steps,
-        .bias = r->bias, .threshold = r->threshold, .bias16 = r->bias16,
-        .threshold16 = r->threshold16,
-    };
-    if (!k->weight_bytes) {
-        r->tile.rows = esv_tile_at(l->conv, l->rows, first);
-        r->tile.row_bytes = esv_row_bytes(bits, r->n);
+    r->n = left < width ? left : width;
+    r->tile.bits = conv->bits;
+    r->tile.time_steps = l->w->time_steps;
+    if (l->kernel->weight_bytes) {
+        r->wide = !certified(conv, first, r->n);
+        expand(l, m, r);
+        return;
     }
-    for (uint32_t c = 0; k->weight_bytes && c < r->n; c += ESV_LANES) {
-        k->expand(esv_tile_at(l->conv, l->rows, first + c), l->rows, bits,
-                  esv_lanes_of(l->w->out_channels, first + c), m->weights + c * k->weight_bytes,
-                  r->tile.row_bytes);
-    }
-    ready_constants(l, r);
+    r->n = left >= width ? width : esv_lanes_of(conv->after.channels, first);
+    r->wide = !certified(conv, first, r->n);
+    point_at(l, r);
 }
 
 static void fire(const esv_spike_layer *l, const ready_tile *r, uint32_t token, const esv_lists *lists)
 {
-    uint8_t *out = (uint8_t *)l->conv->after.out + token * l->w->out_channels + r->first;
-    uint8_t codes[WIDEST];
+    const esv_after *after = &r->conv->after;
+    uint8_t *out = (uint8_t *)after->out + token * after->channels + r->first;
+    uint8_t codes[WIDEST]; /* in place, n is the width */
     if (r->n == r->tile.width) {
         l->kernel->fire(&r->tile, lists, out);
     } else {
@@ -114,7 +148,7 @@ static void go_on(const esv_spike_layer *l, const ready_tile *r, uint32_t token,
     for (uint32_t c = 0; c < r->n; c += ESV_TILE) {
         uint32_t n = r->n - c < ESV_TILE ? r->n - c : ESV_TILE;
         for (uint32_t t = 0; t < l->w->time_steps; t++) {
-            esv_after_currents(&l->conv->after, t, token, r->first + c, n,
+            esv_after_currents(&r->conv->after, t, token, r->first + c, n,
                                currents + t * r->tile.width + c, state);
         }
     }
@@ -141,7 +175,7 @@ static ESV_APART void sum_and_go_on(const esv_spike_layer *l, const esv_spike_me
 static void run_tile(const esv_spike_layer *l, const esv_spike_memory *m, const ready_tile *r,
                      uint32_t from, uint32_t n)
 {
-    int narrow = l->conv->after.kind == ESV_SPIKES && !l->w->pool && !r->wide;
+    int narrow = r->conv->after.kind == ESV_SPIKES && !l->w->pool && !r->wide;
     for (uint32_t slot = 0; slot < n; slot++) {
         const esv_spike_spot *spot = esv_spike_spot_at(l, m, slot, 0);
         if (narrow && !spot->by_level) {
@@ -162,10 +196,12 @@ static void run_block(void *context, uint32_t index, uint32_t member)
     for (uint32_t slot = 0; slot < n; slot++) {
         esv_spike_gather(l, &m, from + slot, slot);
     }
-    for (uint32_t first = 0; first < l->w->out_channels; first += l->kernel->width) {
+    for (const esv_conv *conv = l->conv; conv < l->conv + l->count; conv++) {
         ready_tile r;
-        ready(l, &m, first, &r);
-        run_tile(l, &m, &r, from, n);
+        for (uint32_t first = 0; first < conv->after.channels; first += r.n) {
+            ready(l, &m, conv, first, &r);
+            run_tile(l, &m, &r, from, n);
+        }
     }
 }
 
@@ -193,29 +229,17 @@ static void choose(esv_spike_layer *l, const esv_crew *crew)
     l->block = l->block < MAX_BLOCK ? l->block : MAX_BLOCK;
 }
 
-static void run(const esv_window *w, const esv_conv *conv, const uint8_t *input, int levels,
-                void *scratch, const esv_crew *crew)
+void esv_spike_conv(const esv_window *w, const esv_conv *conv, uint32_t count, int levels,
+                    const uint8_t *input, void *scratch, const esv_crew *crew)
 {
     esv_spike_layer l = {
-        .w = w, .conv = conv, .input = input, .levels = levels, .rows = esv_spike_rows(w),
-        .sets = esv_spike_sets(w, levels), .scratch = scratch,
+        .w = w, .conv = conv, .count = count, .input = input, .levels = levels,
+        .rows = esv_spike_rows(w), .sets = esv_spike_sets(w, levels), .scratch = scratch,
         .spots = w->pool ? (uint32_t)w->pool * w->pool : 1,
     };
     choose(&l, crew);
     uint32_t blocks = ((uint32_t)w->out_height * w->out_width + l.block - 1) / l.block;
     esv_share(l.crew, run_block, &l, blocks);
-}
-
-void esv_spike_conv(const esv_window *w, const esv_conv *conv, const uint8_t *codes, void *scratch,
-                    const esv_crew *crew)
-{
-    run(w, conv, codes, 0, scratch, crew);
-}
-
-void esv_level_conv(const esv_window *w, const esv_conv *conv, const uint8_t *levels,
-                    void *scratch, const esv_crew *crew)
-{
-    run(w, conv, levels, 1, scratch, crew);
 }
 
 uint32_t esv_spike_conv_scratch(const esv_window *w, int levels)

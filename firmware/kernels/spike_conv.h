@@ -13,7 +13,9 @@
 
 #define ESV_LISTS 16      /* values of a nibble; list 0 stays empty */
 #define ESV_LIST_SLACK 96 /* entries that lists may take beyond one for each input */
-#define ESV_IN_PLACE_SORT_BYTES 2 /* most sort_bytes of a variant that expands nothing */
+/* Most sort_bytes and width of a variant that expands nothing: programs have room for them. */
+#define ESV_IN_PLACE_SORT_BYTES 2
+#define ESV_IN_PLACE_WIDTH 32
 
 /* The inputs of one token that are not 0, sorted by one nibble of their code or level. */
 typedef struct {
@@ -27,23 +29,24 @@ typedef struct {
 
 /* Weights and constants of the channels that a kernel works on at a time. */
 typedef struct {
-    const void *rows;   /* (K, width) expanded weights; or one packed tile of the file in place */
-    uint32_t row_bytes; /* from one row to the next */
-    uint16_t width;     /* channels: a multiple of ESV_LANES, at most the variant's width. Packed
-                         * in place: what the tile has, 1 to ESV_LANES */
+    const void *rows;    /* (K, width) expanded weights; or packed tiles of the file in place */
+    uint32_t row_bytes;  /* from one row to the next */
+    uint32_t tile_bytes; /* from one packed tile to the next; nothing when expanded */
+    uint16_t width;      /* channels: a multiple of ESV_LANES, at most the variant's width. Packed
+                          * in place: the variant's width, or 1 to ESV_LANES that one tile has */
     uint8_t bits;       /* of a weight, expanded or not: -2^(bits - 1) to 2^(bits - 1) - 1 */
     uint8_t time_steps; /* T */
     const int32_t *bias;      /* (width) */
     const int32_t *threshold; /* (width); for `fire` within int16 */
-    /* The same as int16, for narrow sums; 16-byte aligned. */
+    /* The same as int16, 16-byte aligned, for variants that expand. In place the int32 constants
+     * are the file's own: within int16 where sums are narrow. */
     const int16_t *bias16, *threshold16;
 } esv_tile;
 
 typedef struct esv_spike_variant {
     const char *name;
     uint16_t width; /* most channels at a time, a multiple of ESV_LANES */
-    /* Bytes of an expanded weight, 1 or 2; 0: the kernel reads packed tiles where they are, and
-     * width is ESV_LANES. */
+    /* Bytes of an expanded weight, 1 or 2; 0: the kernel reads packed tiles where they are. */
     uint8_t weight_bytes;
     uint8_t sort_bytes; /* scratch that `sort` wants for each input */
 
@@ -84,7 +87,7 @@ extern const esv_spike_variant esv_spike_neon, esv_spike_avx2, esv_spike_avx512;
 #define ESV_SPIKE_IN_PLACE esv_spike_scalar
 #elif defined __ARM_FEATURE_MVE
 #define ESV_SPIKE_IN_PLACE esv_spike_mve
-#elif defined __ARM_FEATURE_SIMD32 && !defined __aarch64__
+#elif defined __ARM_FEATURE_SIMD32 && defined __thumb2__
 #define ESV_SPIKE_IN_PLACE esv_spike_dsp
 #else
 #define ESV_SPIKE_IN_PLACE esv_spike_scalar

@@ -10,7 +10,7 @@
 #include "spike_conv.h"
 
 #if defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_FEATURE_MVE) && !defined(__aarch64__) && \
-    __ARM_ARCH_ISA_THUMB == 2
+    defined(__thumb2__)
 
 #include <string.h>
 
@@ -385,22 +385,34 @@ static ESV_INLINE void add_sums(sums *s, const sums *other)
     }
 }
 
-/* Channels in their order to pairs. What the tile has not is 0. */
-static sums to_pairs(const int16_t *channel, uint32_t width)
+/* Channels in their order to pairs. */
+static ESV_APART void pair_up(const int16_t *channel, sums *s)
 {
-    uint32_t natural[PAIRS] = {0};
-    sums s;
-    if (width == ESV_LANES) {
-        memcpy(natural, channel, sizeof natural);
-    } else {
-        memcpy(natural, channel, width * sizeof *channel);
-    }
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < PAIRS; i += 2) {
-        uint32_t a = natural[i], b = natural[i + 1];
-        s.pair[i] = (a & 0xFFFFu) | b << 16;
-        s.pair[i + 1] = a >> 16 | (b & 0xFFFF0000u);
+        uint32_t a, b;
+        memcpy(&a, channel + 2 * i, sizeof a);
+        memcpy(&b, channel + 2 * i + 2, sizeof b);
+        __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(s->pair[i]) : "r"(a), "r"(b));
+        __asm("pkhtb %0, %1, %2, asr #16" : "=r"(s->pair[i + 1]) : "r"(b), "r"(a));
     }
-    return s;
+}
+
+static ESV_APART void pair_up_narrow(const int16_t *channel, uint32_t width, sums *s)
+{
+    int16_t all[ESV_LANES] = {0};
+    memcpy(all, channel, width * sizeof *channel);
+    pair_up(all, s);
+}
+
+/* What the tile has not is 0. */
+static void to_pairs(const int16_t *channel, uint32_t width, sums *s)
+{
+    if (width == ESV_LANES) {
+        pair_up(channel, s);
+    } else {
+        pair_up_narrow(channel, width, s);
+    }
 }
 
 static ESV_INLINE int32_t channel_of(const sums *s, uint32_t c)
@@ -442,7 +454,8 @@ static ESV_INLINE void sum_two_steps(const esv_tile *tile, const esv_lists *list
 static void sum_steps(const esv_tile *tile, const esv_lists *lists, uint32_t steps, sums *s)
 {
     sums bucket[MIXED]; /* low pair 1 to 3 of high pair 1, of 2, of 3 */
-    sums bias = to_pairs(tile->bias16, tile->width);
+    sums bias;
+    to_pairs(tile->bias16, tile->width, &bias);
     for (uint32_t p = 5, b = 0; b < MIXED && steps > 2; p++) {
         if (!(p & 3)) {
             continue;
@@ -495,8 +508,9 @@ static ESV_INLINE void fire_step(const sums *current, const sums *threshold, uin
 
 static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
 {
-    sums s[STEPS], threshold = to_pairs(tile->threshold16, tile->width), membrane = {{0}};
+    sums s[STEPS], threshold, membrane = none;
     uint32_t code[WORDS] = {0};
+    to_pairs(tile->threshold16, tile->width, &threshold);
     for (uint32_t g = 0; STEPS * g < tile->time_steps; g++) {
         uint32_t steps = steps_in(tile, g);
         sum_steps(tile, &lists[g], steps, s);
@@ -536,7 +550,8 @@ static void narrow_spikes(const esv_tile *tile, const esv_lists *lists, int32_t 
 static void narrow_levels(const esv_tile *tile, const esv_lists *lists, uint32_t nibbles,
                           int32_t *currents)
 {
-    sums s = {{0}}, bias = to_pairs(tile->bias16, tile->width);
+    sums s = none, bias;
+    to_pairs(tile->bias16, tile->width, &bias);
     for (uint32_t g = nibbles; g-- > 0;) {
         sums running = {{0}};
         for (uint32_t i = 0; i < PAIRS; i++) {

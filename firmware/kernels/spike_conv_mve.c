@@ -1,5 +1,5 @@
-/* The spiking convolution for Armv8.1-M's vector extension (Cortex-M55): packed rows are added where
- * they are. The sums of 16 channels are two vectors of int16; a load widens int8 for nothing.
+/* The spiking convolution for Armv8.1-M's vector extension (Cortex-M55): packed rows are added
+ * where they are. The sums of 16 channels are two vectors of int16; a load widens int8 for nothing.
  *
  * A pattern of four steps is a low pair and a high pair of bits. Its bucket is added to one sum of
  * each pair, never to four steps: steps 0 and 1 each are what both have plus what one has.
@@ -18,7 +18,7 @@
 #define STEPS 4 /* of a nibble */
 #define MIXED 9 /* patterns with steps of both pairs */
 /* Buckets of at most this many rows are dissolved, by measurement. Their rows take two entries more
- * while sorting, and up to HALF - 1 are lost: ESV_LIST_SLACK must hold 2 * MIXED * DISSOLVED + 7. */
+ * while sorting, up to HALF - 1 are lost: ESV_LIST_SLACK must hold 2 * MIXED * DISSOLVED + 7. */
 #define DISSOLVED 2
 
 typedef struct {
@@ -108,8 +108,9 @@ static void lay_out(esv_lists *lists, uint32_t mask, int dissolve, lane_table *t
 {
     uint16_t more[ESV_LISTS] = {0};
     uint32_t at = 0;
-    for (uint32_t p = 1; p < ESV_LISTS; p++) {
-        lists->count[p] = (uint16_t)(p & ~mask ? 0 : vaddvq_u16(vld1q_u16(table->lane[p])));
+    memset(lists->count, 0, sizeof lists->count);
+    for (uint32_t p = 1; p <= mask; p++) {
+        lists->count[p] = (uint16_t)vaddvq_u16(vld1q_u16(table->lane[p]));
     }
     for (uint32_t p = 5; dissolve && p <= mask; p++) {
         if (too_small(lists, p)) {
@@ -122,7 +123,7 @@ static void lay_out(esv_lists *lists, uint32_t mask, int dissolve, lane_table *t
         at = (lists->count[p] ? place_lanes(table->lane[p], at) : at) + more[p];
     }
     place_lanes(table->lane[0], at);
-    lists->first[0] = lists->count[0] = 0;
+    lists->first[0] = 0;
 }
 
 static void append(esv_lists *lists, uint32_t list, const uint16_t *row, uint32_t count)
@@ -369,7 +370,7 @@ static ESV_INLINE sums add_buckets(sums s, const sums *bucket, uint32_t apart,
 }
 
 /* to (2), of which `steps` are used: bias and rows of the steps of a pair. Its patterns are `unit`,
- * 2 unit and 3 unit, each alone or mixed with those of the other pair. bucket: that of pattern 0. */
+ * 2 unit and 3 unit, each alone or mixed with those of the other pair. bucket: of pattern 0. */
 static ESV_INLINE void sum_two_steps(const esv_tile *tile, const esv_lists *lists, uint32_t unit,
                                      const sums *bucket, uint32_t steps, int wide_rows,
                                      sums *to)
@@ -417,7 +418,11 @@ static ESV_APART void sum_other_rows(const esv_tile *tile, const esv_lists *list
 
 static void sum_steps(const esv_tile *tile, const esv_lists *lists, uint32_t steps, sums *to)
 {
-    (has_wide_rows(tile) ? sum_wide_rows : sum_other_rows)(tile, lists, steps, to);
+    if (has_wide_rows(tile)) {
+        sum_wide_rows(tile, lists, steps, to);
+    } else {
+        sum_other_rows(tile, lists, steps, to);
+    }
 }
 
 static uint32_t steps_in(const esv_tile *tile, uint32_t group)

@@ -33,7 +33,8 @@ static uint32_t window_bytes_of(uint32_t rows)
 
 static uint32_t currents_bytes(const esv_window *w, const esv_spike_variant *k)
 {
-    return ESV_ALIGNED(2u * w->time_steps * k->width * (uint32_t)sizeof(int32_t));
+    uint32_t sets = w->pool ? 2 : 1;
+    return ESV_ALIGNED(sets * w->time_steps * k->width * (uint32_t)sizeof(int32_t));
 }
 
 /* Set the pointers of *m from `at` on; returns the bytes up to the spots. */

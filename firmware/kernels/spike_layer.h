@@ -11,7 +11,8 @@
 /* What does not change from token to token. */
 typedef struct {
     const esv_window *w;
-    const esv_conv *conv;
+    const esv_conv *conv; /* (count) */
+    uint32_t count;
     const uint8_t *input;
     const esv_spike_variant *kernel;
     int levels;
@@ -29,7 +30,7 @@ typedef struct {
     uint8_t *patterns; /* (T + 1, K) for levels: the steps at which an input reaches 1, 2, ... */
     uint8_t *sorting;  /* (K, sort_bytes), of levels (T, K, sort_bytes) */
     uint8_t *weights;  /* (K, width) expanded */
-    int32_t *currents; /* (2, T, width) */
+    int32_t *currents; /* (T, width), with pooling (2, T, width) */
     uint8_t *spots;    /* (block, spots): esv_spike_spot with its lists, then their rows */
 } esv_spike_memory;
 

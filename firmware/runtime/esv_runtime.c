@@ -5,6 +5,7 @@
 #include "esv_format.h"
 #include "esv_geometry.h"
 #include "esv_kernels.h"
+#include "esv_siblings.h"
 
 uint8_t *esv_input(const esv_program *program, void *arena)
 {
@@ -58,26 +59,49 @@ static esv_conv constants(const uint8_t *file, const esv_op *op)
     return conv;
 }
 
+static esv_conv conv_of(const esv_program *program, const esv_op *op, const esv_value *out,
+                        void *target, const void *stream)
+{
+    esv_conv conv = constants(program->file, op);
+    conv.after = after(program->file, op, out, program->time_steps, target,
+                       op->source[1] == ESV_NONE ? NULL : stream);
+    return conv;
+}
+
 static void convolve(const esv_program *program, const esv_op *op, const esv_value *in,
                      const esv_value *out, uint8_t *const source[3], uint8_t *target,
                      void *scratch)
 {
     esv_window w = esv_window_of(op, in, out, program->time_steps);
-    esv_conv conv = constants(program->file, op);
-    conv.after = after(program->file, op, out, program->time_steps, target,
-                       op->source[1] == ESV_NONE ? NULL : source[1]);
+    esv_conv conv = conv_of(program, op, out, target, source[1]);
     const void *input = source[0];
     if (op->code == ESV_ENCODE_CONV) {
         esv_encode_conv(&w, &conv, input, program->crew);
     } else if (op->code == ESV_DEPTHWISE_CONV) {
         esv_depthwise_conv(&w, &conv, (enum esv_kind)in->kind, input, program->crew);
-    } else if (in->kind == ESV_SPIKES) {
-        esv_spike_conv(&w, &conv, input, scratch, program->crew);
-    } else if (in->kind == ESV_LEVELS) {
-        esv_level_conv(&w, &conv, input, scratch, program->crew);
-    } else {
+    } else if (in->kind == ESV_MEMBRANE) {
         esv_membrane_conv(&w, &conv, input, program->crew);
+    } else {
+        esv_spike_conv(&w, &conv, 1, in->kind == ESV_LEVELS, input, scratch, program->crew);
     }
+}
+
+/* Spiking convolutions that share a window, as q, k and v do. */
+static void run_siblings(const esv_program *program, uint8_t *arena, uint32_t first, uint32_t n)
+{
+    esv_header h = esv_read_header(program->file);
+    esv_op op = esv_read_op(program->file, &h, first);
+    esv_value in = esv_read_value(program->file, &h, op.source[0]);
+    esv_value out = esv_read_value(program->file, &h, op.output);
+    esv_window w = esv_window_of(&op, &in, &out, h.time_steps);
+    esv_conv conv[ESV_MOST_SIBLINGS];
+    for (uint32_t i = 0; i < n; i++) {
+        esv_op sibling = esv_read_op(program->file, &h, first + i);
+        out = esv_read_value(program->file, &h, sibling.output);
+        conv[i] = conv_of(program, &sibling, &out, arena + out.arena_offset, NULL);
+    }
+    esv_spike_conv(&w, conv, n, in.kind == ESV_LEVELS, arena + in.arena_offset,
+                   arena + op.scratch_at, program->crew);
 }
 
 static void pool(const esv_op *op, const esv_value *in, const esv_value *out, uint8_t steps,
@@ -214,8 +238,13 @@ esv_status esv_run(const esv_program *program, void *arena)
     if ((uintptr_t)arena % ESV_ALIGN) {
         return ESV_MISALIGNED;
     }
-    for (uint32_t i = 0; i < program->operators; i++) {
-        esv_run_operator(program, arena, i);
+    for (uint32_t i = 0, n; i < program->operators; i += n) {
+        n = esv_siblings(program, i);
+        if (n > 1) {
+            run_siblings(program, arena, i, n);
+        } else {
+            esv_run_operator(program, arena, i);
+        }
     }
     return ESV_OK;
 }

@@ -2,11 +2,12 @@
 
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from edgesvit.program.ops import Add, Kind
 from edgesvit.program.plan import ALIGN, plan
-from tests.program.programs import random_program
+from tests.program.programs import Builder, random_program
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -31,11 +32,20 @@ def test_everything_is_aligned_and_inside(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_a_value_lives_until_its_last_reader(seed):
     program = random_program(seed)
-    buffers = {b.name: b for b in plan(program).buffers}
-    for i, op in enumerate(program.ops):
+    layout = plan(program)
+    buffers = {b.name: b for b in layout.buffers}
+    for i, op in zip(layout.times, program.ops, strict=True):
         for name in (getattr(op, f, None) for f in ("input", "branch", "query", "key", "value")):
             if name in buffers:
                 assert buffers[name].first <= i <= buffers[name].last
+
+
+def test_siblings_run_at_the_same_time_in_one_scratch():
+    build = Builder(np.random.default_rng(0), 4, (4, 4, 1))
+    program = build.finish(build.attend(build.encode(6), 2, 3, 3), 3)
+    layout = plan(program)
+    assert layout.times == (0, 1, 1, 1, 2, 3)
+    assert len(set(layout.scratch_offset[1:4])) == 1
 
 
 def test_the_residual_stream_is_updated_in_place():
