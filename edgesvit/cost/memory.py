@@ -8,6 +8,7 @@ import numpy as np
 from edgesvit.errors import DoesNotFit
 from edgesvit.profiles import Profile
 from edgesvit.program.ops import Classify, Conv, Fire, Op, Program, SelfAttention
+from edgesvit.program.packing import packed_bytes
 from edgesvit.program.plan import plan
 from edgesvit.targets import Target
 
@@ -64,7 +65,7 @@ def shortfalls(used: Mapping[str, int], target: Target, profile: Profile) -> lis
 
 
 def constants(op: Op) -> list[np.ndarray]:
-    """An operator's weights, biases, thresholds and scales, as wide as the file stores them."""
+    """An operator's weights, biases, thresholds and scales; the file packs weights."""
     match op:
         case Conv():
             # What follows the currents is a neuron or a new scale, never both.
@@ -87,12 +88,18 @@ def parameters(op: Op) -> int:
 
 def parameter_bytes(op: Op) -> int:
     """What they take in the file, alignment not counted."""
-    return sum(array.nbytes for array in constants(op))
+    whole = sum(array.nbytes for array in constants(op))
+    return whole - op.weight.size + weight_bytes(op) if isinstance(op, Conv | Classify) else whole
+
+
+def weight_bytes(op: Conv | Classify) -> int:
+    """What an operator's packed weights take."""
+    return packed_bytes(*op.weight.shape, op.weight_bits)
 
 
 def contributors(program: Program, count: int = 5) -> list[str]:
     """The largest single things in the weights and in the arena, largest first."""
-    weights = {op.output: op.weight.size for op in program.ops
+    weights = {op.output: weight_bytes(op) for op in program.ops
                if isinstance(op, Conv | Classify)}
     buffers = {b.name: b.bytes for b in plan(program).buffers}
     rows = [(size, f"weights of {name}") for name, size in weights.items()]

@@ -385,28 +385,25 @@ static ESV_INLINE void add_sums(sums *s, const sums *other)
     }
 }
 
-/* Channels in their order to pairs. */
-static ESV_APART void pair_up(const int16_t *channel, sums *s)
+/* Channels in their order, within int16, to pairs. */
+static ESV_APART void pair_up(const int32_t *channel, sums *s)
 {
 #pragma GCC unroll 4
-    for (uint32_t i = 0; i < PAIRS; i += 2) {
-        uint32_t a, b;
-        memcpy(&a, channel + 2 * i, sizeof a);
-        memcpy(&b, channel + 2 * i + 2, sizeof b);
-        __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(s->pair[i]) : "r"(a), "r"(b));
-        __asm("pkhtb %0, %1, %2, asr #16" : "=r"(s->pair[i + 1]) : "r"(b), "r"(a));
+    for (uint32_t i = 0; i < PAIRS; i += 2, channel += 4) {
+        __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(s->pair[i]) : "r"(channel[0]), "r"(channel[2]));
+        __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(s->pair[i + 1]) : "r"(channel[1]), "r"(channel[3]));
     }
 }
 
-static ESV_APART void pair_up_narrow(const int16_t *channel, uint32_t width, sums *s)
+static ESV_APART void pair_up_narrow(const int32_t *channel, uint32_t width, sums *s)
 {
-    int16_t all[ESV_LANES] = {0};
+    int32_t all[ESV_LANES] = {0};
     memcpy(all, channel, width * sizeof *channel);
     pair_up(all, s);
 }
 
 /* What the tile has not is 0. */
-static void to_pairs(const int16_t *channel, uint32_t width, sums *s)
+static void to_pairs(const int32_t *channel, uint32_t width, sums *s)
 {
     if (width == ESV_LANES) {
         pair_up(channel, s);
@@ -455,7 +452,7 @@ static void sum_steps(const esv_tile *tile, const esv_lists *lists, uint32_t ste
 {
     sums bucket[MIXED]; /* low pair 1 to 3 of high pair 1, of 2, of 3 */
     sums bias;
-    to_pairs(tile->bias16, tile->width, &bias);
+    to_pairs(tile->bias, tile->width, &bias);
     for (uint32_t p = 5, b = 0; b < MIXED && steps > 2; p++) {
         if (!(p & 3)) {
             continue;
@@ -510,7 +507,7 @@ static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
 {
     sums s[STEPS], threshold, membrane = none;
     uint32_t code[WORDS] = {0};
-    to_pairs(tile->threshold16, tile->width, &threshold);
+    to_pairs(tile->threshold, tile->width, &threshold);
     for (uint32_t g = 0; STEPS * g < tile->time_steps; g++) {
         uint32_t steps = steps_in(tile, g);
         sum_steps(tile, &lists[g], steps, s);
@@ -551,7 +548,7 @@ static void narrow_levels(const esv_tile *tile, const esv_lists *lists, uint32_t
                           int32_t *currents)
 {
     sums s = none, bias;
-    to_pairs(tile->bias16, tile->width, &bias);
+    to_pairs(tile->bias, tile->width, &bias);
     for (uint32_t g = nibbles; g-- > 0;) {
         sums running = {{0}};
         for (uint32_t i = 0; i < PAIRS; i++) {

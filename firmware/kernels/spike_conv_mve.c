@@ -338,19 +338,27 @@ static ESV_INLINE sums add_sums(sums s, const sums *other)
     return s;
 }
 
-static ESV_APART void load_narrow(const int16_t *channel, uint32_t width, sums *s)
+static ESV_APART void load_narrow(const int32_t *channel, uint32_t width, sums *s)
 {
-    mve_pred16_t high = vctp16q(width > HALF ? width - HALF : 0);
-    s->low = vldrhq_z_s16(channel, vctp16q(width));
-    s->high = vldrhq_z_s16(channel + HALF, high);
+    int16_t all[ESV_LANES] = {0};
+    for (uint32_t c = 0; c < width; c++) {
+        all[c] = (int16_t)channel[c];
+    }
+    *s = (sums){vld1q_s16(all), vld1q_s16(all + HALF)};
 }
 
-/* What the tile has not is 0. */
-static ESV_INLINE sums load(const int16_t *channel, uint32_t width)
+/* The low halves of eight int32. */
+static ESV_INLINE int16x8_t load_eight(const int32_t *channel)
+{
+    return vld2q_s16((const int16_t *)(const void *)channel).val[0];
+}
+
+/* Channels within int16. What the tile has not is 0. */
+static ESV_INLINE sums load(const int32_t *channel, uint32_t width)
 {
     sums s;
     if (width == ESV_LANES) {
-        return (sums){vld1q_s16(channel), vld1q_s16(channel + HALF)};
+        return (sums){load_eight(channel), load_eight(channel + HALF)};
     }
     load_narrow(channel, width, &s);
     return s;
@@ -376,7 +384,7 @@ static ESV_INLINE void sum_two_steps(const esv_tile *tile, const esv_lists *list
                                      sums *to)
 {
     uint32_t other = 5 - unit; /* 1 and 4 */
-    sums both = load(tile->bias16, wide_rows ? ESV_LANES : tile->width);
+    sums both = load(tile->bias, wide_rows ? ESV_LANES : tile->width);
     both = add_buckets(both, bucket + 3 * unit + other, other, &lists->count[3 * unit + other],
                        other);
     both = add_list(tile, lists, 3 * unit, both, wide_rows);
@@ -477,7 +485,7 @@ static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
     for (uint32_t g = 0; STEPS * g < tile->time_steps; g++) {
         uint32_t steps = steps_in(tile, g);
         sum_steps(tile, &lists[g], steps, current);
-        fire_steps(current, load(tile->threshold16, width), STEPS * g, steps, &state);
+        fire_steps(current, load(tile->threshold, width), STEPS * g, steps, &state);
     }
     if (width == ESV_LANES) {
         vstrbq_u16(codes, state.low);
@@ -514,7 +522,7 @@ static void narrow_spikes(const esv_tile *tile, const esv_lists *lists, int32_t 
 static void narrow_levels(const esv_tile *tile, const esv_lists *lists, uint32_t nibbles,
                           int32_t *currents)
 {
-    sums s = none(), bias = load(tile->bias16, tile->width);
+    sums s = none(), bias = load(tile->bias, tile->width);
     for (uint32_t g = nibbles; g-- > 0;) {
         sums running = none();
         s.low = vshlq_n_s16(s.low, 4);

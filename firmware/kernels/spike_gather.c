@@ -153,16 +153,20 @@ static int pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t coun
 }
 
 /* A level is how many of 1, 2, ... it reaches: an input enters once for each, with the pattern of
- * the steps at which it does, and then its rows are those of spikes. Returns 0 when some level is
- * above T, for which there is no room. */
+ * the steps at which it does, and then its rows are those of spikes. The rows of each four steps
+ * take the room of as many sets as there are for them; returns 0 when some level is above that. */
 static int sort_patterns(const esv_spike_layer *l, const esv_spike_memory *m,
                          const uint8_t *const *plane, esv_lists *lists)
 {
-    uint32_t rows = l->rows, steps = l->w->time_steps, most = 0;
+    uint32_t rows = l->rows, steps = l->w->time_steps, most = 0, groups = (steps + 3) / 4;
+    uint32_t room = l->sets / groups < steps ? l->sets / groups : steps;
     while (pattern_of(plane, steps, rows, most + 1, m->patterns + most * rows)) {
-        if (++most > steps) {
+        if (++most > room) {
             return 0;
         }
+    }
+    for (uint32_t g = 1; g < groups; g++) {
+        lists[g].row = lists[g * room].row;
     }
     sort_codes(l, m, m->patterns, most * rows, lists);
     for (uint32_t g = 0; most > 1 && 4 * g < steps; g++) {

@@ -1,0 +1,97 @@
+/* The spiking convolution on AArch64: currents of spikes and of levels, in int16 or int32. */
+#if defined(__aarch64__) && defined(__ARM_NEON)
+
+#include "spike_conv_neon.h"
+
+/* Rows that can be added in int16 whatever the weights are: 256 * -128 = -32768. */
+#define SAFE_ROWS 256
+
+/* currents (width) += times * sum. */
+static void add_times(int32_t *currents, const int16_t *sum, uint32_t width, int16_t times)
+{
+    for (uint32_t i = 0; i < width; i += 8) {
+        int16x8_t s = vld1q_s16(sum + i);
+        vst1q_s32(currents + i, vmlal_n_s16(vld1q_s32(currents + i), vget_low_s16(s), times));
+        vst1q_s32(currents + i + 4, vmlal_high_n_s16(vld1q_s32(currents + i + 4), s, times));
+    }
+}
+
+/* currents (steps, stride) += the sum of list p, `times` times, at each step whose bit in `steps`
+ * is set. */
+static void add_list(const esv_tile *tile, const esv_lists *lists, uint32_t p, uint32_t steps,
+                     int16_t times, int32_t *currents, uint32_t stride)
+{
+    const uint16_t *row = lists->row + lists->first[p];
+    int16_t sum[ESV_NEON_WIDTH];
+    for (uint32_t left = lists->count[p]; left;) {
+        uint32_t count = left < SAFE_ROWS ? left : SAFE_ROWS;
+        int32_t *to = currents;
+        esv_neon_find(tile)->sum_list(tile->rows, tile->row_bytes, row, count, sum);
+        for (uint32_t s = steps; s; s >>= 1, to += stride) {
+            if (s & 1) {
+                add_times(to, sum, tile->width, times);
+            }
+        }
+        row += count;
+        left -= count;
+    }
+}
+
+static void sum_spikes_wide(const esv_tile *tile, const esv_lists *lists, int32_t *currents,
+                            uint32_t stride)
+{
+    for (uint32_t t = 0; t < tile->time_steps; t++) {
+        memcpy(currents + t * stride, tile->bias, 4u * tile->width);
+    }
+    for (uint32_t t = 0; t < tile->time_steps; t += 4, lists++) {
+        uint32_t left = tile->time_steps - t, all = left < 4 ? (1u << left) - 1 : 15;
+        for (uint32_t p = 1; p <= all; p++) {
+            add_list(tile, lists, p, p, 1, currents + t * stride, stride);
+        }
+    }
+}
+
+void esv_neon_sum_spikes(const esv_tile *tile, const esv_lists *lists, int wide, int32_t *currents)
+{
+    esv_tile part;
+    for (uint32_t at = 0; at < tile->width; at += part.width) {
+        part = esv_neon_part(tile, at);
+        if (wide) {
+            sum_spikes_wide(&part, lists, currents + at, tile->width);
+        } else {
+            esv_neon_find(&part)->run(&part, lists, NULL, currents + at, tile->width);
+        }
+    }
+}
+
+/* currents (width) from levels. Buckets are small enough for int32 either way; narrow sums are cut
+ * at the end. */
+static void sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t nibbles, int wide,
+                       int32_t *currents)
+{
+    memcpy(currents, tile->bias, 4u * tile->width);
+    for (uint32_t g = 0; g < nibbles; g++) {
+        for (uint32_t p = 1; p < ESV_LISTS; p++) {
+            add_list(tile, &lists[g], p, 1, (int16_t)(p << 4 * g), currents, 0);
+        }
+    }
+    for (uint32_t i = 0; i < tile->width && !wide; i += 4) {
+        vst1q_s32(currents + i, vmovl_s16(vmovn_s32(vld1q_s32(currents + i))));
+    }
+}
+
+void esv_neon_sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t nibbles, int wide,
+                         int32_t *currents)
+{
+    esv_tile part;
+    for (uint32_t at = 0; at < tile->width; at += part.width) {
+        part = esv_neon_part(tile, at);
+        sum_levels(&part, lists, nibbles, wide, currents + at);
+    }
+}
+
+#else
+
+typedef int esv_no_neon_currents; /* a file must not be empty */
+
+#endif
