@@ -2,6 +2,8 @@
 # make test      set up what the tests need, then run them
 # make bench     time the integer runtime on this machine beside PyTorch
 # make bench-imagenet  models of ImageNet size on the integer runtime, one image each
+# make bench-kernels  the spike kernels, layer by layer, beside LiteRT, ONNX Runtime and PyTorch
+# make bench-models   whole models on the integer runtime beside LiteRT, and their dense twins
 # make docs      write docs/cli.md from the commands
 # make lint      ruff over everything
 VENV ?= .venv
@@ -9,7 +11,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench bench-imagenet docs lint system clean
+.PHONY: demo test bench bench-imagenet bench-kernels bench-models docs lint system clean
 
 demo: $(VENV)/.ready
 	$(BIN)/edgesvit deploy --target host,qemu-aarch64,qemu-mps3-an547
@@ -23,6 +25,12 @@ bench: $(VENV)/.ready-dev
 
 bench-imagenet: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/imagenet_size.py
+
+bench-kernels: $(VENV)/.ready-bench
+	$(BIN)/python benchmarks/kernels.py
+
+bench-models: $(VENV)/.ready-bench
+	$(BIN)/python benchmarks/models.py
 
 docs: $(VENV)/.ready-dev
 	$(BIN)/python -m edgesvit.cli.reference > docs/cli.md
@@ -46,6 +54,11 @@ $(VENV)/.ready-dev: pyproject.toml | system $(BIN)/python
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.ready
+
+$(VENV)/.ready-bench: pyproject.toml | $(VENV)/.ready-dev
+	scripts/system-packages llvm-19
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist

@@ -69,5 +69,6 @@ void ours_run(const layer *l, void *prepared, uint8_t *out)
 {
     call *c = prepared;
     c->conv.after.out = out;
-    esv_spike_conv(&c->window, &c->conv, l->codes, c->scratch, c->crew.work ? &c->crew : NULL);
+    esv_spike_conv(&c->window, &c->conv, 1, 0, l->codes, c->scratch,
+                   c->crew.work ? &c->crew : NULL);
 }

@@ -38,7 +38,8 @@ def linux_runner(target: Target) -> Path:
     sources, headers = _linux_sources()
     runner = shipped("firmware") / "linux" / "runner.c"
     compiler = "aarch64-linux-gnu-gcc" if "aarch64" in target.isa else "cc"
-    flags = [*STRICT, "-D_GNU_SOURCE", "-O3", "-static", "-pthread", *target.compiler_flags, *_includes()]
+    flags = [*STRICT, "-D_GNU_SOURCE", "-O3", "-static", "-pthread", *target.compiler_flags,
+             *_includes()]
     return build(compiler, [runner, *sources], flags, "edgesvit-runner", headers)
 
 

@@ -82,7 +82,8 @@ class Builder:
         source = self.values[0]
         shape = self._shape(source, kernel, stride, pad, channels)
         out = self.new(gives[0], self._pooled(shape, pool), gives[1])
-        weight, bias, bits, spread = self._constants(kernel**2 * source.shape[2], channels, 128, False)
+        taps = kernel**2 * source.shape[2]
+        weight, bias, bits, spread = self._constants(taps, channels, 128, False)
         pixel = self.random.integers(0, 256, source.shape[2]).astype(np.uint8)
         self.ops.append(EncodeConv("image", out.name, kernel, stride, pad, weight, bias,
                                    **self._after(out, spread, stream), pad_pixel=pixel,

@@ -21,7 +21,7 @@ from tests.program.programs import (
 
 
 def assert_equal(program: Program, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Every stored tensor after every operator is the same, byte for byte, whichever kernels run."""
+    """Every stored tensor after every operator is the same, byte for byte, with all kernels."""
     expected, layout, host = trace(program, image), plan(program), HostProgram(to_bytes(program))
     for i, name in enumerate(kernels()):
         for op, arena in zip(program.ops, host.arenas(image, name, threads=1 + 2 * i), strict=True):
