@@ -1,9 +1,9 @@
 /* A plug-in for QEMU's user-mode emulation that counts instructions between marks.
  *
- *     qemu-aarch64 -plugin libmarks.so,out=FILE[,blocks=yes] PROGRAM
+ *     qemu-aarch64 -plugin libmarks.so,out=FILE[,blocks=yes][,begin=0xADDR,end=0xADDR] PROGRAM
  *
- * A mark is the system call getppid, which no library calls of its own accord. Writes `mark N` for
- * each, N the instructions of the whole process so far; with blocks=yes, at the end, `block ADDRESS
+ * A mark is the system call getppid, which no library calls of its own accord, or reaching the
+ * function at `begin` or `end`. Writes `mark N` for each, N the instructions of the whole process so far; with blocks=yes, at the end, `block ADDRESS
  * INSTRUCTIONS EXECUTIONS` for what ran between the first and the second mark.
  * Debian ships no header for the plug-in interface: see firmware/emulation/count_instructions.c.
  */
@@ -19,10 +19,14 @@
 
 typedef uint64_t plugin_id;
 struct qemu_plugin_tb;
-enum { INLINE_ADD_U64 = 0 };
+struct qemu_plugin_insn;
+enum { INLINE_ADD_U64 = 0, CB_NO_REGS = 0 };
 
 void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, void (*)(plugin_id, struct qemu_plugin_tb *));
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int, void *, uint64_t);
+void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *,
+                                            void (*)(unsigned int, void *), int, void *);
+struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
 void qemu_plugin_register_vcpu_syscall_cb(plugin_id,
                                           void (*)(plugin_id, unsigned int, int64_t, uint64_t,
                                                    uint64_t, uint64_t, uint64_t, uint64_t,
@@ -39,7 +43,7 @@ typedef struct block {
     uint64_t counted; /* between the marks */
 } block;
 
-static uint64_t executed;
+static uint64_t executed, edges[2]; /* edges: begin and end */
 static block *blocks;
 static int marks, with_blocks;
 static FILE *out;
@@ -59,6 +63,17 @@ static block *block_of(uint64_t address, uint64_t instructions)
     return blocks = b;
 }
 
+static void mark(unsigned int cpu, void *data)
+{
+    (void)cpu, (void)data;
+    fprintf(out, "mark %" PRIu64 "\n", executed);
+    for (block *k = blocks; k && marks < 2; k = k->next) {
+        k->counted = k->executions - k->before;
+        k->before = k->executions;
+    }
+    marks++;
+}
+
 static void on_block(plugin_id id, struct qemu_plugin_tb *tb)
 {
     (void)id;
@@ -68,21 +83,20 @@ static void on_block(plugin_id id, struct qemu_plugin_tb *tb)
         block *b = block_of(qemu_plugin_tb_vaddr(tb), count);
         qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, &b->executions, 1);
     }
+    uint64_t address = qemu_plugin_tb_vaddr(tb); /* a function that is called starts a block */
+    if (address && (address == edges[0] || address == edges[1])) {
+        qemu_plugin_register_vcpu_insn_exec_cb(qemu_plugin_tb_get_insn(tb, 0), mark, CB_NO_REGS,
+                                               NULL);
+    }
 }
 
 static void on_syscall(plugin_id id, unsigned int cpu, int64_t number, uint64_t a, uint64_t b,
                        uint64_t c, uint64_t d, uint64_t e, uint64_t f, uint64_t g, uint64_t h)
 {
     (void)id, (void)cpu, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
-    if (number != GETPPID) {
-        return;
+    if (number == GETPPID) {
+        mark(cpu, NULL);
     }
-    fprintf(out, "mark %" PRIu64 "\n", executed);
-    for (block *k = blocks; k && marks < 2; k = k->next) {
-        k->counted = k->executions - k->before;
-        k->before = k->executions;
-    }
-    marks++;
 }
 
 static void at_exit(plugin_id id, void *data)
@@ -105,6 +119,12 @@ EXPORT int qemu_plugin_install(plugin_id id, const void *info, int argc, char **
             out = fopen(argv[i] + 4, "w");
         }
         with_blocks |= strncmp(argv[i], "blocks=", 7) == 0;
+        if (strncmp(argv[i], "begin=", 6) == 0) {
+            edges[0] = strtoull(argv[i] + 6, NULL, 0);
+        }
+        if (strncmp(argv[i], "end=", 4) == 0) {
+            edges[1] = strtoull(argv[i] + 4, NULL, 0);
+        }
     }
     if (!out) {
         fprintf(stderr, "count_marks: needs a writable out=\n");

@@ -7,12 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BERNOULLI, LIF_LIKE }; /* where the spikes come from */
+enum { BERNOULLI, LIF_LIKE, RECORDED }; /* where the spikes come from */
 
 typedef struct {
     uint32_t side, channels, out_channels, kernel, time_steps; /* padding keeps side x side */
     uint32_t rate;   /* of firing, percent */
-    uint32_t source; /* BERNOULLI or LIF_LIKE */
+    uint32_t source; /* BERNOULLI, LIF_LIKE, or RECORDED: the caller fills in the codes */
+    uint32_t bits;   /* of a weight, 2 to 8 */
 } layer_shape;
 
 typedef struct {
@@ -46,9 +47,14 @@ uint8_t plain_code(const layer *l, uint32_t i);
 /* What spike_layer.c offers to programs: layers by number, from 0 on; bench_reset forgets all. */
 void bench_reset(void);
 uint32_t bench_open(const layer_shape *shape);
+uint8_t *bench_codes(uint32_t number); /* (tokens, channels), to be recorded */
 void bench_ours(uint32_t number);
 void bench_dense(uint32_t number);
 uint32_t bench_mismatches(uint32_t number); /* of every 97th output of the last run */
 uint32_t bench_rate(uint32_t number, int any); /* inputs that fire, in a step or in any, ppm */
+
+/* Where counting begins and ends. */
+void bench_begin(void);
+void bench_end(void);
 
 #endif

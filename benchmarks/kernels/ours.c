@@ -1,6 +1,9 @@
 /* The project's kernel behind the benchmark's interface: the only file that knows how to call it. */
+#include <string.h>
+
 #include "esv_kernels.h"
 #include "layer.h"
+#include "weights.h"
 
 #if defined __ARM_ARCH_PROFILE && __ARM_ARCH_PROFILE == 'M'
 #define FIRMWARE /* has no memory but the arena: no crew */
@@ -15,17 +18,49 @@ typedef struct {
     void *scratch;
 } call;
 
-/* Weights of 8 bits in tiles of ESV_LANES channels, as a program file holds them. */
+/* Fields of `field` bits of the codes (ESV_LANES) from bit `at` on, as weights.h has them. */
+static void put_field(const uint8_t *codes, uint32_t field, uint32_t at, uint8_t *row)
+{
+    uint32_t apart = field == 1 ? 1 : 4, group = apart * 8 / field; /* channels */
+    for (uint32_t c = 0; c < ESV_LANES; c++) {
+        uint32_t byte = field == 1 ? c / 8 : c / group * 4 + c % 4;
+        uint32_t part = codes[c] >> at & ((1u << field) - 1);
+        row[byte] = (uint8_t)(row[byte] | part << (c % group / apart * field));
+    }
+}
+
+/* One row of a tile, `row` is zero before; returns its end. */
+static uint8_t *put_row(const int8_t *weight, uint32_t lanes, uint32_t bits, uint8_t *row)
+{
+    uint8_t codes[ESV_LANES] = {0};
+    for (uint32_t c = 0; c < lanes; c++) {
+        codes[c] = (uint8_t)(weight[c] + (1 << (bits - 1)));
+        if (bits == 8) {
+            row[c] = (uint8_t)weight[c];
+        }
+    }
+    uint8_t *next = row;
+    for (uint32_t field = 4, at = 0; field && bits < 8; field /= 2) {
+        if (bits & field) {
+            put_field(codes, field, at, next);
+            next += 2 * field;
+            at += field;
+        }
+    }
+    return row + esv_row_bytes(bits, lanes);
+}
+
+/* Weights in tiles of ESV_LANES channels, as a program file holds them. */
 static uint8_t *tiles(const layer *l)
 {
-    uint32_t channels = l->shape.out_channels;
-    uint8_t *packed = take((size_t)l->inputs * channels), *next = packed;
+    uint32_t channels = l->shape.out_channels, bits = l->shape.bits;
+    uint32_t padded = (channels + ESV_LANES - 1) / ESV_LANES * ESV_LANES;
+    size_t bytes = (size_t)l->inputs * esv_row_bytes(bits, ESV_LANES) * padded / ESV_LANES;
+    uint8_t *packed = take(bytes), *next = memset(packed, 0, bytes);
     for (uint32_t first = 0; first < channels; first += ESV_LANES) {
-        uint32_t lanes = channels - first < ESV_LANES ? channels - first : ESV_LANES;
         for (uint32_t k = 0; k < l->inputs; k++) {
-            for (uint32_t c = 0; c < lanes; c++) {
-                *next++ = (uint8_t)l->weight[(size_t)k * channels + first + c];
-            }
+            next = put_row(l->weight + (size_t)k * channels + first,
+                           esv_lanes_of(channels, first), bits, next);
         }
     }
     return packed;
@@ -51,7 +86,7 @@ void *ours_prepare(const layer *l)
                              .kernel = (uint8_t)s->kernel, .stride = 1,
                              .pad = (uint8_t)(s->kernel / 2),
                              .time_steps = (uint8_t)s->time_steps, .max_level = 1};
-    c->conv = (esv_conv){.weight = tiles(l), .bits = 8, .bias = l->bias,
+    c->conv = (esv_conv){.weight = tiles(l), .bits = (uint8_t)s->bits, .bias = l->bias,
                          .certified = all_certified(s->out_channels)};
     c->conv.after = (esv_after){.kind = ESV_SPIKES, .time_steps = (uint8_t)s->time_steps,
                                 .channels = (uint16_t)s->out_channels, .tokens = l->tokens,

@@ -86,7 +86,7 @@ void spikes(const layer_shape *shape, uint32_t tokens, uint8_t *codes)
 {
     if (shape->source == LIF_LIKE) {
         lif_like(shape, tokens, codes);
-    } else {
+    } else if (shape->source == BERNOULLI) {
         bernoulli(shape, tokens, codes);
     }
 }

@@ -14,6 +14,7 @@ class Layer:
     kernel: int = 1
     time_steps: int = 4
     side: int = 14
+    bits: int = 8  # of a weight
 
     @property
     def name(self) -> str:
@@ -30,6 +31,10 @@ class Layer:
     def macs(self) -> int:
         """Multiply-accumulates of a dense program, all steps."""
         return self.time_steps * self.side ** 2 * self.inputs * self.out_channels
+
+    def packed(self, bits: int) -> "Layer":
+        """The same layer with weights of so many bits."""
+        return replace(self, bits=bits)
 
     def steps(self, count: int) -> "Layer":
         """The same layer with T = count."""

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgesvit.lower.compile import need
@@ -39,8 +40,12 @@ def tool() -> str | None:
 
 def cycles(kernel: str, layer: Layer, firing: Firing) -> float:
     """Predicted for one run of the layer by `ours` or `dense`; needs `tool`; cached."""
-    program = arm_program("cortex-a76", kernel, "-DMARKS")
-    words = arguments(kernel, layer, firing)
+    return predicted(arm_program("cortex-a76", kernel, "-DMARKS"),
+                     arguments(kernel, layer, firing))
+
+
+def predicted(program: Path, words: list[str]) -> float:
+    """Cycles between the first two marks of a program built with -DMARKS; cached."""
     key = hashlib.sha256("\0".join([program.parent.name, tool(), *words]).encode()).hexdigest()
     cached = cache_dir("kernel-estimates") / f"{key[:24]}.json"
     if not cached.exists():
@@ -49,25 +54,42 @@ def cycles(kernel: str, layer: Layer, firing: Firing) -> float:
 
 
 def _estimate(program: Path, words: list[str]) -> float:
-    ran = _blocks(program, words)
+    return sum(block.cycles for block in blocks(program, words))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A basic block that ran: all its executions together."""
+
+    address: int
+    instructions: int
+    cycles: float
+
+
+def blocks(program: Path, words: list[str], options: str = "") -> list[Block]:
+    """What ran between the marks, with predicted cycles; `options` go to count_marks.c."""
+    ran = sorted(_ran(program, words, options), key=lambda b: -b[1] * b[2])
     total = sum(count * times for _, count, times in ran)
     code, kept, covered = _disassembly(program), [], 0
-    for address, count, times in sorted(ran, key=lambda b: -b[1] * b[2]):
+    for address, count, times in ran:
         if covered >= _COVERED * total:
             break
-        kept.append(([code[address + 4 * i] for i in range(count)], times))
+        kept.append([code[address + 4 * i] for i in range(count)])
         covered += count * times
-    per_loop = _analysed([lines for lines, _ in kept])
-    return sum(c * times for c, (_, times) in zip(per_loop, kept, strict=True)) * total / covered
+    cycles = [c * times for c, (_, _, times) in zip(_analysed(kept), ran, strict=False)]
+    rate = sum(cycles) / covered
+    cycles += [rate * count * times for _, count, times in ran[len(cycles):]]
+    return [Block(address, count * times, c)
+            for (address, count, times), c in zip(ran, cycles, strict=True)]
 
 
-def _blocks(program: Path, words: list[str]) -> list[tuple[int, int, int]]:
+def _ran(program: Path, words: list[str], options: str) -> list[tuple[int, int, int]]:
     """(address, instructions, executions) of what ran."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "blocks")
         subprocess.run([need("qemu-aarch64"), "-cpu", "cortex-a76", "-plugin",
-                        f"{plugin()},out={out},blocks=yes", str(program), *words], check=True,
-                       capture_output=True)
+                        f"{plugin()},out={out},blocks=yes{options}", str(program), *words],
+                       check=True, capture_output=True)
         lines = [line.split() for line in out.read_text().splitlines()]
     return [(int(line[1], 16), int(line[2]), int(line[3])) for line in lines
             if line[0] == "block"]

@@ -16,8 +16,10 @@ from edgesvit.targets import load
 from peers.layers import Firing, Layer
 
 C = Path(__file__).resolve().parent.parent / "kernels"
-_SHARED = ("spike_layer.c", "spikes.c", "plain.c", "ours.c", "dense.c")
+_SHARED = ("spike_layer.c", "spikes.c", "plain.c", "ours.c", "dense.c", "attention.c",
+           "attention_dense.c")
 _MEGABYTE = 1 << 20
+SOURCES = ("bernoulli", "lif", "recorded")  # as layer.h numbers them
 
 # Processor -> the target whose flags our kernel gets, and the flags of the rival.
 ARM = {"cortex-a76": ("rpi5", "-march=armv8.2-a+dotprod"),
@@ -52,7 +54,8 @@ class Host:
 
     class _Shape(ctypes.Structure):
         _fields_ = [(name, ctypes.c_uint32) for name in (
-            "side", "channels", "out_channels", "kernel", "time_steps", "rate", "source")]
+            "side", "channels", "out_channels", "kernel", "time_steps", "rate", "source",
+            "bits")]
 
     def __init__(self) -> None:
         files, headers, includes = _sources()
@@ -66,7 +69,7 @@ class Host:
     def open(self, layer: Layer, firing: Firing) -> int:
         """A new layer; returns its number."""
         shape = self._Shape(layer.side, layer.channels, layer.out_channels, layer.kernel,
-                            layer.time_steps, firing.rate, firing.source == "lif")
+                            layer.time_steps, firing.rate, SOURCES.index(firing.source), layer.bits)
         return self._library.bench_open(ctypes.byref(shape))
 
     def run(self, kernel: str, number: int) -> None:
@@ -84,9 +87,9 @@ class Host:
         return tuple(self._library.bench_rate(number, any_step) / 1e6 for any_step in (0, 1))
 
 
-def arm_program(cpu: str, kernel: str, *defines: str) -> Path:
+def arm_program(cpu: str, kernel: str, *defines: str, main: str = "spike_main.c") -> Path:
     """A static aarch64 program for `ours` or `dense` on `cpu`."""
-    files, headers, includes = _sources("spike_main.c")
+    files, headers, includes = _sources(main)
     target, rival = ARM[cpu]
     flags = [rival] if kernel == "dense" else load(target).compiler_flags
     return build("aarch64-linux-gnu-gcc", files,
@@ -115,21 +118,30 @@ def mcu_program(cpu: str, kernel: str) -> Path:
 def arguments(kernel: str, layer: Layer, firing: Firing) -> list[str]:
     """The words after the program's name: two runs of the layer."""
     return [kernel, *map(str, (layer.side, layer.channels, layer.out_channels, layer.kernel,
-                               layer.time_steps, firing.rate, int(firing.source == "lif"), 2))]
+                               layer.time_steps, firing.rate, SOURCES.index(firing.source), layer.bits, 2))]
 
 
 def count(cpu: str, kernel: str, layer: Layer, firing: Firing) -> Counted:
     """Instructions of one layer by `ours` or `dense` on `cpu`, under emulation; cached."""
     program = mcu_program(cpu, kernel) if cpu in MCU else arm_program(cpu, kernel)
     words = arguments(kernel, layer, firing)
+    instructions, rate, union = counted(cpu, program, words)
+    return Counted(instructions, rate / 1e6, union / 1e6)
+
+
+def counted(cpu: str, program: Path, words: list[str]) -> list[int]:
+    """Instructions of the last run between the marks, and what the program said; cached.
+
+    It says first how many outputs are wrong; EdgesvitError unless that is 0.
+    """
     key = hashlib.sha256("\0".join([program.parent.name, cpu, *words]).encode()).hexdigest()
     cached = cache_dir("kernel-counts") / f"{key[:24]}.json"
     if not cached.exists():
         cached.write_text(json.dumps(_count(cpu, program, words)))
-    return Counted(*json.loads(cached.read_text()))
+    return json.loads(cached.read_text())
 
 
-def _count(cpu: str, program: Path, words: list[str]) -> tuple[int, float, float]:
+def _count(cpu: str, program: Path, words: list[str]) -> list[int]:
     source = shipped("firmware") / "emulation" / "count_instructions.c"
     plugin = build("cc", [source], ["-O2", "-shared", "-fPIC"], "libcount.so")
     begin, end = (_address(program, f"bench_{edge}") for edge in ("begin", "end"))
@@ -138,13 +150,13 @@ def _count(cpu: str, program: Path, words: list[str]) -> tuple[int, float, float
         flags = ["-plugin", f"{plugin},begin={begin:#x},end={end:#x},out={out}"]
         run = subprocess.run(_argv(cpu, program, words, flags), capture_output=True, text=True)
         counts = [int(line) for line in out.read_text().split()] if out.exists() else []
-    answer = (run.stdout + run.stderr).split()
-    if run.returncode or len(answer) < 3 or not counts:
+    answer = (run.stdout + run.stderr).split()  # semihosting writes to the latter
+    if run.returncode or not answer or not counts:
         raise EdgesvitError(f"{program.name} on {cpu}: exit status {run.returncode} {run.stderr}")
-    wrong, rate, union = map(int, answer[-3:])
+    wrong, *more = map(int, answer)
     if wrong:
         raise EdgesvitError(f"{words[0]} on {cpu}: {wrong} outputs differ from the definition")
-    return counts[-1], rate / 1e6, union / 1e6  # the last of the runs: everything is prepared
+    return [counts[-1], *more]  # the last of the runs: everything is prepared
 
 
 def _argv(cpu: str, program: Path, words: list[str], flags: list[str]) -> list[str]:

@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgesvit.errors import EdgesvitError
@@ -56,10 +58,19 @@ def build(compiler: str, sources: Sequence[Path], flags: Sequence[str], name: st
         return output
     # Built under another name and renamed: an interrupted build leaves no half-written result.
     partial = folder / f"{name}.{os.getpid()}.partial"
-    run = subprocess.run([program, *flags, *map(str, sources), "-o", str(partial)],
-                         capture_output=True, text=True)
-    if run.returncode:
-        partial.unlink(missing_ok=True)
-        raise EdgesvitError(f"{compiler} failed on {name}:\n{run.stderr.strip()}")
+    with tempfile.TemporaryDirectory() as objects, ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = [Path(objects, f"{i}.o") for i in range(len(sources))]
+        said = pool.map(lambda pair: _call([program, *flags, "-c", pair[0], "-o", pair[1]]),
+                        zip(sources, files, strict=True))
+        errors = [error for error in said if error]
+        if error := errors[0] if errors else _call([program, *flags, *files, "-o", partial]):
+            partial.unlink(missing_ok=True)
+            raise EdgesvitError(f"{compiler} failed on {name}:\n{error}")
     partial.rename(output)
     return output
+
+
+def _call(command: Sequence[str | Path]) -> str:
+    """Run a tool; what it says when it fails, '' when it does not."""
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    return run.stderr.strip() or "it says nothing" if run.returncode else ""

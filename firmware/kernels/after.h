@@ -18,5 +18,10 @@
  * in order; state (n) is this function's from step 0 to T - 1. n is at most ESV_TILE. */
 void esv_after_currents(const esv_after *after, uint32_t t, uint32_t token, uint32_t first,
                         uint32_t n, const int32_t *current, int32_t *state);
+#ifdef __aarch64__
+/* The same of levels and membranes, which have no state. */
+void esv_after_step(const esv_after *after, uint32_t t, uint32_t token, uint32_t first, uint32_t n,
+                    const int32_t *current);
+#endif
 
 #endif

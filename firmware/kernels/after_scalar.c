@@ -77,6 +77,12 @@ static ESV_INLINE void go_on(const esv_after *after, uint32_t t, uint32_t token,
 void esv_after_currents(const esv_after *after, uint32_t t, uint32_t token, uint32_t first,
                         uint32_t n, const int32_t *current, int32_t *state)
 {
+#ifdef __aarch64__
+    if (after->kind != ESV_SPIKES) {
+        esv_after_step(after, t, token, first, n, current);
+        return;
+    }
+#endif
     if (n == ESV_TILE) {
         go_on(after, t, token, first, ESV_TILE, current, state);
     } else {

@@ -1,6 +1,6 @@
 /* Depthwise convolution: taps outermost, so that the loop over channels reads weights and inputs in
  * order and holds no branch. */
-#include "after.h"
+#include "dense.h"
 #include "weights.h"
 
 /* The window of one output token at one step. */
@@ -99,6 +99,11 @@ static void convolve_row(void *context, uint32_t row, uint32_t member)
 void esv_depthwise_conv(const esv_window *w, const esv_conv *conv, enum esv_kind kind,
                         const void *input, const esv_crew *crew)
 {
+#if defined ESV_DENSE && defined __aarch64__
+    if (esv_depthwise_conv_neon(w, conv, kind, input, crew)) {
+        return;
+    }
+#endif
     job j = {w, conv, kind, input};
     esv_share(crew, convolve_row, &j, w->out_height);
 }

@@ -1,4 +1,4 @@
-#include "after.h"
+#include "dense.h"
 #include "weights.h"
 
 /* current (n) += the pixels of one tap times their rows. */
@@ -91,6 +91,11 @@ static void encode_row(void *context, uint32_t row, uint32_t member)
 void esv_encode_conv(const esv_window *w, const esv_conv *conv, const uint8_t *pixels,
                      const esv_crew *crew)
 {
+#ifdef ESV_DENSE
+    if (esv_encode_conv_dense(w, conv, pixels, crew)) {
+        return;
+    }
+#endif
     job j = {w, conv, pixels};
     esv_share(crew, encode_row, &j, w->out_height);
 }

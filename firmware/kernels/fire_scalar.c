@@ -1,4 +1,4 @@
-#include "after.h"
+#include "dense.h"
 
 /* current (n) = the sum over `tokens` tokens. Added unsigned: a damaged program's sums may wrap,
  * but never overflow. */
@@ -18,6 +18,11 @@ static void sum_tokens(const int16_t *membranes, uint32_t tokens, uint32_t chann
 
 void esv_fire(const esv_after *after, uint32_t tokens, int over_tokens, const int16_t *membranes)
 {
+#if defined ESV_DENSE && defined __aarch64__
+    if (!over_tokens && esv_fire_neon(after, membranes)) {
+        return;
+    }
+#endif
     int32_t current[ESV_TILE], state[ESV_TILE];
     uint32_t channels = after->channels, group = over_tokens ? tokens : 1;
     for (uint32_t token = 0; token < after->tokens; token++) {

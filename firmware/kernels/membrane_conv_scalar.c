@@ -1,5 +1,5 @@
 /* A linear layer on membranes: they are rarely 0, so all weights are read. */
-#include "after.h"
+#include "dense.h"
 #include "weights.h"
 
 /* current (n) of channels first .. first + n at one token and step. Added unsigned: a damaged
@@ -74,6 +74,11 @@ static void sum_row(void *context, uint32_t row, uint32_t member)
 void esv_membrane_conv(const esv_window *w, const esv_conv *conv, const int16_t *membranes,
                        const esv_crew *crew)
 {
+#ifdef ESV_DENSE
+    if (esv_membrane_conv_dense(w, conv, membranes, crew)) {
+        return;
+    }
+#endif
     job j = {w, conv, membranes};
     esv_share(crew, sum_row, &j, w->height);
 }

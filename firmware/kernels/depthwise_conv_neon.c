@@ -1,0 +1,273 @@
+/* Depthwise convolution on AArch64: 16 channels of one output token at a time, all their steps'
+ * sums in registers. */
+#include "dense.h"
+
+typedef int esv_not_empty; /* on other processors */
+
+#if defined ESV_DENSE && defined __aarch64__
+#include <arm_neon.h>
+#include <string.h>
+
+#include "weights.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 4")
+#define MOST_STEPS 4 /* of spikes at a time */
+
+typedef struct {
+    const esv_window *window;
+    const esv_conv *conv;
+    enum esv_kind kind;
+    uint32_t narrow;      /* sums of levels fit int16 */
+    const uint8_t *input; /* of any kind */
+    uint64_t edge;        /* from this byte on 16 channels may end behind the input: read `tail` */
+    uint8_t tail[4 * ESV_TILE];
+    const esv_crew *crew;
+    uint32_t parts, width; /* of currents */
+} job;
+
+typedef struct {
+    int8_t *weight;    /* (width / 16, kernel * kernel, 16) */
+    int32_t *bias;     /* (width) */
+    int32_t *currents; /* (T, out_width, width) */
+} part;
+
+/* One window, as far as it is inside. */
+typedef struct {
+    uint64_t at;           /* its first input, in elements, at channel `first` and step 0 */
+    const int8_t *weight;  /* of the tap there */
+    uint32_t height, width;
+    const int32_t *bias;
+    int32_t *currents;
+} place;
+
+static int prepare(const job *j, uint32_t member, part *p)
+{
+    const esv_window *w = j->window;
+    esv_dense_memory memory = esv_dense_memory_of(j->crew, member);
+    uint32_t taps = (uint32_t)w->kernel * w->kernel, channels = w->channels;
+    p->weight = esv_dense_take(&memory, (uint64_t)taps * j->width);
+    p->bias = esv_dense_take(&memory, j->width * sizeof *p->bias);
+    p->currents = esv_dense_take(
+        &memory, (uint64_t)w->time_steps * w->out_width * j->width * sizeof *p->currents);
+    if (!p->currents) {
+        return 0;
+    }
+    memset(p->weight, 0, taps * j->width);
+    memset(p->bias, 0, j->width * sizeof *p->bias);
+    memcpy(p->bias, j->conv->bias, channels * sizeof *p->bias);
+    for (uint32_t first = 0; first < channels; first += ESV_TILE) {
+        const uint8_t *row = esv_tile_at(j->conv, taps, first);
+        uint32_t n = esv_lanes_of(channels, first), bytes = esv_row_bytes(j->conv->bits, n);
+        for (uint32_t tap = 0; tap < taps; tap++, row += bytes) {
+            int8_t unpacked[ESV_LANES], *to = p->weight + first * taps + tap * ESV_TILE;
+            memcpy(to, esv_row(row, j->conv->bits, unpacked), n);
+        }
+    }
+    return 1;
+}
+
+INLINE const uint8_t *bytes_at(const job *j, uint64_t at)
+{
+    return at < j->edge ? j->input + at : j->tail + (at - j->edge);
+}
+
+INLINE void widen(const int16x8_t sum[2], const int32_t *bias, int32_t *currents)
+{
+    UNROLL for (uint32_t h = 0; h < 2; h++, bias += 8, currents += 8) {
+        vst1q_s32(currents, vaddw_s16(vld1q_s32(bias), vget_low_s16(sum[h])));
+        vst1q_s32(currents + 4, vaddw_high_s16(vld1q_s32(bias + 4), sum[h]));
+    }
+}
+
+/* Sums of steps t to t + steps - 1. They fit int16: there are at most 256 taps. */
+INLINE void sum_spikes(const job *j, const place *p, uint32_t t, const uint32_t steps)
+{
+    int16x8_t sum[MOST_STEPS][2];
+    uint8x16_t bit[MOST_STEPS];
+    uint32_t channels = j->window->channels, next = j->window->out_width * j->width;
+    UNROLL for (uint32_t i = 0; i < steps; i++) {
+        sum[i][0] = sum[i][1] = vdupq_n_s16(0);
+        bit[i] = vdupq_n_u8((uint8_t)(1u << (t + i)));
+    }
+    for (uint32_t y = 0; y < p->height; y++) {
+        const int8_t *weight = p->weight + y * j->window->kernel * ESV_TILE;
+        uint64_t at = p->at + (uint64_t)y * j->window->width * channels;
+        for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, at += channels) {
+            uint8x16_t code = vld1q_u8(bytes_at(j, at));
+            int8x16_t w = vld1q_s8(weight);
+            UNROLL for (uint32_t i = 0; i < steps; i++) {
+                int8x16_t fired = vandq_s8(w, vreinterpretq_s8_u8(vtstq_u8(code, bit[i])));
+                sum[i][0] = vaddw_s8(sum[i][0], vget_low_s8(fired));
+                sum[i][1] = vaddw_high_s8(sum[i][1], fired);
+            }
+        }
+    }
+    UNROLL for (uint32_t i = 0; i < steps; i++) {
+        widen(sum[i], p->bias, p->currents + (t + i) * next);
+    }
+}
+
+static void sum_all_spikes(const job *j, const place *p)
+{
+    uint32_t t = 0, steps = j->window->time_steps;
+    for (; t + 4 <= steps; t += 4) {
+        sum_spikes(j, p, t, 4);
+    }
+    if (t + 2 <= steps) {
+        sum_spikes(j, p, t, 2);
+        t += 2;
+    }
+    if (t < steps) {
+        sum_spikes(j, p, t, 1);
+    }
+}
+
+/* Levels below 128 whose sums fit int16, at one step. */
+static void sum_levels(const job *j, const place *p, uint64_t from, int32_t *currents)
+{
+    int16x8_t sum[2] = {vdupq_n_s16(0), vdupq_n_s16(0)};
+    uint32_t channels = j->window->channels;
+    for (uint32_t y = 0; y < p->height; y++) {
+        const int8_t *weight = p->weight + y * j->window->kernel * ESV_TILE;
+        uint64_t at = from + (uint64_t)y * j->window->width * channels;
+        for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, at += channels) {
+            int8x16_t level = vreinterpretq_s8_u8(vld1q_u8(bytes_at(j, at))), w = vld1q_s8(weight);
+            sum[0] = vmlal_s8(sum[0], vget_low_s8(level), vget_low_s8(w));
+            sum[1] = vmlal_high_s8(sum[1], level, w);
+        }
+    }
+    widen(sum, p->bias, currents);
+}
+
+INLINE void load_wide(const job *j, uint64_t at, int words, int16x8_t in[2])
+{
+    if (words) {
+        const uint8_t *from = bytes_at(j, at * 2);
+        in[0] = vreinterpretq_s16_u8(vld1q_u8(from));
+        in[1] = vreinterpretq_s16_u8(vld1q_u8(from + 16));
+    } else {
+        uint8x16_t level = vld1q_u8(bytes_at(j, at));
+        in[0] = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(level)));
+        in[1] = vreinterpretq_s16_u16(vmovl_high_u8(level));
+    }
+}
+
+/* Membranes (words), or any levels, at one step. */
+INLINE void sum_wide(const job *j, const place *p, uint64_t from, int words, int32_t *currents)
+{
+    int32x4_t sum[4];
+    uint32_t channels = j->window->channels;
+    UNROLL for (uint32_t i = 0; i < 4; i++) {
+        sum[i] = vld1q_s32(p->bias + 4 * i);
+    }
+    for (uint32_t y = 0; y < p->height; y++) {
+        const int8_t *weight = p->weight + y * j->window->kernel * ESV_TILE;
+        uint64_t at = from + (uint64_t)y * j->window->width * channels;
+        for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, at += channels) {
+            int16x8_t in[2], low = vmovl_s8(vld1_s8(weight)), high = vmovl_s8(vld1_s8(weight + 8));
+            load_wide(j, at, words, in);
+            sum[0] = vmlal_s16(sum[0], vget_low_s16(in[0]), vget_low_s16(low));
+            sum[1] = vmlal_high_s16(sum[1], in[0], low);
+            sum[2] = vmlal_s16(sum[2], vget_low_s16(in[1]), vget_low_s16(high));
+            sum[3] = vmlal_high_s16(sum[3], in[1], high);
+        }
+    }
+    UNROLL for (uint32_t i = 0; i < 4; i++) {
+        vst1q_s32(currents + 4 * i, sum[i]);
+    }
+}
+
+static void sum_place(const job *j, const place *p)
+{
+    const esv_window *w = j->window;
+    if (j->kind == ESV_SPIKES) {
+        sum_all_spikes(j, p);
+        return;
+    }
+    int32_t *currents = p->currents;
+    uint64_t at = p->at, step = (uint64_t)w->height * w->width * w->channels;
+    for (uint32_t t = 0; t < w->time_steps; t++, at += step) {
+        if (j->kind == ESV_MEMBRANE) {
+            sum_wide(j, p, at, 1, currents);
+        } else if (j->narrow) {
+            sum_levels(j, p, at, currents);
+        } else {
+            sum_wide(j, p, at, 0, currents);
+        }
+        currents += w->out_width * j->width;
+    }
+}
+
+/* How many taps of a window from `first` on are inside, and in *from the first of them. */
+INLINE uint32_t clip(int32_t first, int32_t kernel, int32_t size, uint32_t *from)
+{
+    int32_t begin = first < 0 ? 0 : first, end = first + kernel < size ? first + kernel : size;
+    *from = (uint32_t)begin;
+    return end > begin ? (uint32_t)(end - begin) : 0;
+}
+
+static void sum_token(const job *j, const part *p, uint32_t row, uint32_t column)
+{
+    const esv_window *w = j->window;
+    int32_t y0 = (int32_t)(row * w->stride) - w->pad, x0 = (int32_t)(column * w->stride) - w->pad;
+    uint32_t y, x, taps = (uint32_t)w->kernel * w->kernel;
+    place at = {.height = clip(y0, w->kernel, w->height, &y)};
+    at.width = clip(x0, w->kernel, w->width, &x);
+    uint32_t tap = (uint32_t)((int32_t)y - y0) * w->kernel + (uint32_t)((int32_t)x - x0);
+    for (uint32_t first = 0; first < w->channels; first += ESV_TILE) {
+        at.at = ((uint64_t)y * w->width + x) * w->channels + first;
+        at.weight = p->weight + first * taps + tap * ESV_TILE;
+        at.bias = p->bias + first;
+        at.currents = p->currents + column * j->width + first;
+        sum_place(j, &at);
+    }
+}
+
+static void convolve_rows(void *context, uint32_t index, uint32_t member)
+{
+    const job *j = context;
+    const esv_window *w = j->window;
+    uint32_t row = w->out_height * index / j->parts, end = w->out_height * (index + 1) / j->parts;
+    part p;
+    prepare(j, member, &p);
+    for (; row < end; row++) {
+        for (uint32_t x = 0; x < w->out_width; x++) {
+            sum_token(j, &p, row, x);
+        }
+        esv_after_rows(&j->conv->after, row * w->out_width, w->out_width, p.currents, j->width,
+                       w->out_width * j->width);
+    }
+}
+
+/* Copy the end of the input to where there is room behind it. */
+static void keep_tail(job *j)
+{
+    const esv_window *w = j->window;
+    uint64_t bytes = (uint64_t)w->height * w->width * w->channels;
+    bytes *= j->kind == ESV_SPIKES ? 1 : w->time_steps;
+    bytes *= j->kind == ESV_MEMBRANE ? 2 : 1;
+    uint64_t last = bytes < 2 * ESV_TILE ? bytes : 2 * ESV_TILE;
+    j->edge = bytes - last;
+    memcpy(j->tail, j->input + j->edge, last);
+}
+
+int esv_depthwise_conv_neon(const esv_window *w, const esv_conv *conv, enum esv_kind kind,
+                            const void *input, const esv_crew *crew)
+{
+    if (!esv_dense_runs(crew)) {
+        return 0;
+    }
+    job j = {.window = w, .conv = conv, .kind = kind, .input = input, .crew = crew,
+             .parts = esv_dense_parts(crew, w->out_height),
+             .width = esv_dense_round(w->channels, ESV_TILE)};
+    j.narrow = w->max_level <= 127 && w->max_level * 128u * w->kernel * w->kernel <= INT16_MAX;
+    part p;
+    if (!prepare(&j, 0, &p)) {
+        return 0;
+    }
+    keep_tail(&j);
+    esv_share(crew, convolve_rows, &j, j.parts);
+    return 1;
+}
+#endif

@@ -1,0 +1,183 @@
+/* Rows of 8-bit weights, added two channels at a time (spike_dsp.h). */
+#include "spike_dsp.h"
+
+#ifdef ESV_DSP
+
+/* *to = *from + rows of 16 int8. Eight rows a turn, of which the first turn skips as many as do not
+ * make eight; a turn ends with a look at the end of the list, which has no register. The number of
+ * the next row is read and its address made while this one is added, so that nothing waits for a
+ * load. One number too many is read: lists are never full. */
+static ESV_APART void add_rows_8(const void *rows, const uint16_t *row, const sums *from,
+                                 uint32_t count, sums *to)
+{
+    const uint16_t *end = row + count;
+    register const void *base __asm("r0") = rows;
+    register const uint16_t *next __asm("r1") = row;
+    register const sums *source __asm("r2") = from;
+    register uint32_t skipped __asm("r3") = 48 * ((0u - count) & 7); /* bytes of code */
+    __asm volatile("ldm r2, {r4-r11}\n"
+                   "adr.w r12, 1f\n"
+                   "add r12, r12, r3\n"
+                   "orr r12, r12, #1\n"
+                   "ldrh r2, [r1], #2\n"
+                   "add r3, r0, r2, lsl #4\n"
+                   "bx r12\n"
+                   ".p2align 2\n"
+                   "1:\n"
+                   ".rept 8\n"
+                   "ldrd r12, lr, [r3]\n"
+                   "ldrh.w r2, [r1], #2\n"
+                   "sxtab16 r4, r4, r12\n"
+                   "sxtab16 r5, r5, r12, ror #8\n"
+                   "sxtab16 r6, r6, lr\n"
+                   "sxtab16 r7, r7, lr, ror #8\n"
+                   "ldrd r12, lr, [r3, #8]\n"
+                   "add.w r3, r0, r2, lsl #4\n"
+                   "sxtab16 r8, r8, r12\n"
+                   "sxtab16 r9, r9, r12, ror #8\n"
+                   "sxtab16 r10, r10, lr\n"
+                   "sxtab16 r11, r11, lr, ror #8\n"
+                   ".endr\n"
+                   "ldr r2, %[end]\n"
+                   "cmp r1, r2\n"
+                   "bls 1b\n"
+                   "ldr r2, %[to]\n"
+                   "stm r2, {r4-r11}\n"
+                   : "+r"(next), "+r"(source), "+r"(skipped)
+                   : "r"(base), [end] "m"(end), [to] "m"(to)
+                   : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+}
+
+/* Continue with the list whose count is at `count` in esv_lists: r1 is beyond the number that makes
+ * r3, as the list before left them. */
+#define LIST(count)                                                                                \
+    "ldr r2, %[lists]\n"                                                                           \
+    "ldrh r2, [r2, #" #count "]\n"                                                                 \
+    "cbz r2, 2f\n"                                                                                 \
+    "add lr, r1, r2, lsl #1\n"                                                                     \
+    "str lr, %[end]\n"                                                                             \
+    "rsb r2, r2, #0\n"                                                                             \
+    "and r2, r2, #7\n"                                                                             \
+    "add r2, r2, r2, lsl #1\n"                                                                     \
+    "adr.w lr, 8f\n"                                                                               \
+    "add r12, lr, r2, lsl #4\n"                                                                    \
+    "adr.w lr, 2f + 1\n"                                                                           \
+    "str lr, %[back]\n"                                                                            \
+    "mov pc, r12\n"                                                                                \
+    ".p2align 2\n"                                                                                 \
+    "2:\n"
+
+/* What both steps of a pair have, and then what each has more. */
+#define STEP(place)                                                                                \
+    "ldr r2, %[mixed]\n"                                                                           \
+    "cbz r2, 3f\n"                                                                                 \
+    "ldr r2, %[sums]\n"                                                                            \
+    "add r2, r2, #" #place "\n"                                                                    \
+    ADD_TWO(r4, r5) ADD_TWO(r6, r7) ADD_TWO(r8, r9) ADD_TWO(r10, r11)                              \
+    "3:\n"
+
+#define ADD_TWO(a, b)                                                                              \
+    "ldrd r12, lr, [r2], #8\n"                                                                     \
+    "sadd16 " #a ", " #a ", r12\n"                                                                 \
+    "sadd16 " #b ", " #b ", lr\n"
+
+#define PUT(place) "ldr r2, %[sums]\nadd r2, r2, #" #place "\nstm r2, {r4-r11}\n"
+#define GET(place) "ldr r2, %[sums]\nadd r2, r2, #" #place "\nldm r2, {r4-r11}\n"
+
+#define PAIR(both, first, second, count_both, count_first, count_second)                           \
+    GET(both) LIST(count_both) PUT(both)                                                           \
+    STEP(first) LIST(count_first) PUT(first)                                                       \
+    GET(both) STEP(second) LIST(count_second) PUT(second)
+
+/* Its lists follow each other in the order in which they are added here, in code that they share:
+ * eight rows a turn, of which the first turn skips as many as do not make eight. */
+void esv_dsp_add_steps(const esv_tile *tile, const esv_lists *lists, uint32_t mixed,
+                       esv_dsp_steps *s)
+{
+    const void *end, *back;
+    register const void *base __asm("r0") = tile->rows;
+    register const uint16_t *next __asm("r1") = lists->row + lists->first[3];
+    __asm volatile("ldrh r2, [r1], #2\n"
+                   "add r3, r0, r2, lsl #4\n"
+                   PAIR(0, 64, 96, 42, 38, 40)
+                   PAIR(32, 128, 160, 60, 44, 52)
+                   "b 9f\n"
+                   ".p2align 2\n"
+                   "8:\n"
+                   ".rept 8\n"
+                   "ldrd r12, lr, [r3]\n"
+                   "ldrh.w r2, [r1], #2\n"
+                   "sxtab16 r4, r4, r12\n"
+                   "sxtab16 r5, r5, r12, ror #8\n"
+                   "sxtab16 r6, r6, lr\n"
+                   "sxtab16 r7, r7, lr, ror #8\n"
+                   "ldrd r12, lr, [r3, #8]\n"
+                   "add.w r3, r0, r2, lsl #4\n"
+                   "sxtab16 r8, r8, r12\n"
+                   "sxtab16 r9, r9, r12, ror #8\n"
+                   "sxtab16 r10, r10, lr\n"
+                   "sxtab16 r11, r11, lr, ror #8\n"
+                   ".endr\n"
+                   "ldr r2, %[end]\n"
+                   "cmp r1, r2\n"
+                   "blo 8b\n"
+                   "ldr pc, %[back]\n"
+                   "9:\n"
+                   : "+r"(next), [end] "=m"(end), [back] "=m"(back)
+                   : "r"(base), [lists] "m"(lists), [mixed] "m"(mixed), [sums] "m"(s)
+                   : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr",
+                     "cc", "memory");
+}
+
+/* Rows of `width` int8, aligned to nothing. */
+static ESV_INLINE void add_rows_of(sums *s, const uint8_t *rows, uint32_t width,
+                                   const uint16_t *row, uint32_t count)
+{
+    uint32_t word[WORDS] = {0};
+    for (; count; count--) {
+        memcpy(word, rows + *row++ * width, width);
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < WORDS; i++) {
+            __asm("sxtab16 %0, %0, %1" : "+r"(s->pair[2 * i]) : "r"(word[i]));
+            __asm("sxtab16 %0, %0, %1, ror #8" : "+r"(s->pair[2 * i + 1]) : "r"(word[i]));
+        }
+    }
+}
+
+static ESV_APART void add_narrow(const esv_tile *tile, const uint16_t *row, uint32_t count, sums *s)
+{
+    if (tile->width == 8) {
+        add_rows_of(s, tile->rows, 8, row, count);
+    } else {
+        add_rows_of(s, tile->rows, tile->width, row, count);
+    }
+}
+
+static ESV_APART void add_others(const esv_tile *tile, const uint16_t *row, uint32_t count,
+                                 const sums *from, sums *to)
+{
+    *to = *from;
+    if (!count) {
+        return;
+    }
+    if (tile->bits < 8) {
+        esv_dsp_add_packed(tile, row, count, to);
+    } else {
+        add_narrow(tile, row, count, to);
+    }
+}
+
+/* Rows of 16 bytes are those of 16 channels of 8 bits. */
+void esv_dsp_add_rows(const esv_tile *tile, const uint16_t *row, uint32_t count, const sums *from,
+                      sums *to)
+{
+    if (tile->row_bytes == ESV_LANES && count) {
+        add_rows_8(tile->rows, row, from, count, to);
+    } else {
+        add_others(tile, row, count, from, to);
+    }
+}
+
+#else
+typedef int esv_not_empty; /* C wants a declaration in every file */
+#endif
