@@ -132,21 +132,23 @@ static void linear_order(const head *h, buffers *b, uint8_t step, int32_t *curre
     multiply(b->query, h->tokens, b->mixed, h->dim, h->dim, current);
 }
 
+typedef int32_t quad __attribute__((vector_size(16)));
+
 /* 16 codes; currents of a step are `stride` after those of the one before. */
-static __attribute__((noinline)) void neurons(const head *h, const int32_t *restrict current,
-                                              size_t stride, uint8_t *restrict out)
+static void neurons(const head *h, const int32_t *current, size_t stride, uint8_t *out)
 {
-    int32_t v[PANEL] = {0}, code[PANEL] = {0};
+    quad v[4] = {0}, code[4] = {0}, threshold = (quad){0} + h->threshold;
     for (uint32_t t = 0; t < h->time_steps; t++, current += stride) {
-        for (uint32_t c = 0; c < PANEL; c++) {
-            int32_t u = (v[c] + (current[c] << h->shift)) >> 1;
-            int32_t fired = -(u >= h->threshold);
-            v[c] = u & ~fired;
-            code[c] |= fired & (1 << t);
+        for (uint32_t i = 0; i < 4; i++) {
+            quad more;
+            memcpy(&more, current + 4 * i, sizeof more);
+            quad u = (v[i] + (more << (int32_t)h->shift)) >> 1, fired = u >= threshold;
+            v[i] = u & ~fired;
+            code[i] |= fired & (1 << t);
         }
     }
     for (uint32_t c = 0; c < PANEL; c++) {
-        out[c] = (uint8_t)code[c];
+        out[c] = (uint8_t)code[c / 4][c % 4];
     }
 }
 

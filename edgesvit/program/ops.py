@@ -11,6 +11,7 @@ from enum import IntEnum
 
 import numpy as np
 
+MOST_PATTERNS = 6  # higher levels are not taken apart into firing patterns
 MAX_TIME_STEPS = 8  # a spike code is one byte: bit t is step t
 
 
@@ -292,17 +293,19 @@ def scratch_bytes(op: Op, program: Program) -> int:
 
 def _spike_scratch(op: SpikeConv, source: Value, steps: int) -> int:
     """Memory in which one output token can be worked on, as firmware/kernels/spike_gather.c lays it
-    out: the bytes of a window, of levels those of T steps and T + 1 patterns, 2 bytes an input to
+    out: the bytes of a window, of levels those of T steps and of their patterns, 2 bytes an input to
     sort them, the currents of a tile (with pooling twice) and for each pooled position the lists of
     inputs that fire: one set for each four steps, or for each step and nibble of levels.
     """
     rows = op.weight.shape[0]
-    sets, planes, patterns = -(-steps // 4), 1, 0
+    sets, planes, room, patterns = -(-steps // 4), 1, 1, 0
     if source.kind == Kind.LEVELS:
-        sets = steps * (2 if source.max_level > 15 else 1)
-        planes, patterns = steps, _aligned((steps + 1) * rows + 16)
+        each = steps * (2 if source.max_level > 15 else 1)
+        room = min(source.max_level, MOST_PATTERNS) if steps > 1 else 0
+        sets, planes, room = max(each, room * sets), steps, max(room, 1)
+        patterns = _aligned((room + 1) * rows + 16)
     lists = _aligned(8 + 72 * sets) + sets * _aligned(2 * (rows + 96))
-    fixed = (planes * _aligned(rows + 16) + patterns + _aligned(2 * planes * rows)
+    fixed = (planes * _aligned(rows + 16) + patterns + _aligned(2 * room * rows)
              + _aligned((2 if op.pool else 1) * 4 * steps * 32))
     return fixed + max(op.pool, 1) ** 2 * lists
 

@@ -42,12 +42,13 @@ static uint32_t lay_out(const esv_window *w, int levels, const esv_spike_variant
                         esv_spike_memory *m)
 {
     uint32_t rows = esv_spike_rows(w), planes = levels ? w->time_steps : 1, bytes = 0;
+    uint32_t room = levels && esv_spike_room(w) ? esv_spike_room(w) : 1;
     m->window = at;
     bytes += planes * window_bytes_of(rows);
     m->patterns = at + bytes;
-    bytes += levels ? ESV_ALIGNED((planes + 1) * rows + OVER_READ) : 0;
+    bytes += levels ? ESV_ALIGNED((room + 1) * rows + OVER_READ) : 0;
     m->sorting = at + bytes;
-    bytes += ESV_ALIGNED(planes * rows * k->sort_bytes);
+    bytes += ESV_ALIGNED(room * rows * k->sort_bytes);
     m->weights = at + bytes;
     bytes += ESV_ALIGNED(rows * k->width * k->weight_bytes);
     m->currents = (int32_t *)(void *)(at + bytes);
@@ -154,12 +155,12 @@ static int pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t coun
 
 /* A level is how many of 1, 2, ... it reaches: an input enters once for each, with the pattern of
  * the steps at which it does, and then its rows are those of spikes. The rows of each four steps
- * take the room of as many sets as there are for them; returns 0 when some level is above that. */
+ * take the room of as many sets; returns 0 when some level is above that. */
 static int sort_patterns(const esv_spike_layer *l, const esv_spike_memory *m,
                          const uint8_t *const *plane, esv_lists *lists)
 {
     uint32_t rows = l->rows, steps = l->w->time_steps, most = 0, groups = (steps + 3) / 4;
-    uint32_t room = l->sets / groups < steps ? l->sets / groups : steps;
+    uint32_t room = esv_spike_room(l->w);
     while (pattern_of(plane, steps, rows, most + 1, m->patterns + most * rows)) {
         if (++most > room) {
             return 0;
@@ -186,18 +187,16 @@ static void sort_levels(const esv_spike_layer *l, const esv_spike_memory *m,
                         const uint8_t *const *plane, esv_lists *lists)
 {
     uint32_t n = esv_spike_nibbles(l->w);
-    for (uint32_t set = 0; set < l->sets; set++) {
+    for (uint32_t set = 0; set < l->w->time_steps * n; set++) {
         l->kernel->sort(plane[set / n], l->rows, set % n, 15, 0, &lists[set], m->sorting);
     }
 }
 
-/* With one step a level's list is as good as a pattern's; with many steps and high levels, lists of
- * patterns would have no room. */
 static int has_patterns(const esv_spike_layer *l)
 {
-    const esv_window *w = l->w;
-    return w->time_steps > 1 && w->max_level < 128 &&
-           (w->time_steps + 1u) * l->rows <= UINT16_MAX - ESV_LIST_SLACK;
+    uint32_t room = esv_spike_room(l->w);
+    return room && l->w->max_level < 128 &&
+           (room + 1) * l->rows <= UINT16_MAX - ESV_LIST_SLACK;
 }
 
 static void sort_spot(const esv_spike_layer *l, const esv_spike_memory *m, int32_t y, int32_t x,

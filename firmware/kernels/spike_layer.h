@@ -17,7 +17,7 @@ typedef struct {
     const esv_spike_variant *kernel;
     int levels;
     uint32_t rows;  /* K */
-    uint32_t sets;  /* most esv_lists of a position: for each four steps, or each step and nibble */
+    uint32_t sets;  /* most esv_lists of a position; some only lend their room */
     uint32_t spots; /* positions that an output token pools over, 1 without pooling */
     uint32_t block; /* tokens */
     const esv_crew *crew;
@@ -27,8 +27,8 @@ typedef struct {
 /* Where the parts of one member's memory are. */
 typedef struct {
     uint8_t *window;   /* the bytes of one window: (K), of levels (T, K) */
-    uint8_t *patterns; /* (T + 1, K) for levels: the steps at which an input reaches 1, 2, ... */
-    uint8_t *sorting;  /* (K, sort_bytes), of levels (T, K, sort_bytes) */
+    uint8_t *patterns; /* (room + 1, K) for levels: the steps at which an input is 1, 2, ... */
+    uint8_t *sorting;  /* (K, sort_bytes), of levels (room, K, sort_bytes) */
     uint8_t *weights;  /* (K, width) expanded */
     int32_t *currents; /* (T, width), with pooling (2, T, width) */
     uint8_t *spots;    /* (block, spots): esv_spike_spot with its lists, then their rows */
@@ -58,9 +58,18 @@ static inline uint32_t esv_spike_nibbles(const esv_window *w)
     return w->max_level > 15 ? 2 : 1;
 }
 
+/* The highest level that is taken apart into patterns; with one step a list for each level is as
+ * good. */
+static inline uint32_t esv_spike_room(const esv_window *w)
+{
+    return w->time_steps < 2 ? 0 : w->max_level < 6 ? w->max_level : 6;
+}
+
 static inline uint32_t esv_spike_sets(const esv_window *w, int levels)
 {
-    return levels ? w->time_steps * esv_spike_nibbles(w) : (w->time_steps + 3u) / 4;
+    uint32_t groups = (w->time_steps + 3u) / 4, patterns = esv_spike_room(w) * groups;
+    uint32_t each = w->time_steps * esv_spike_nibbles(w);
+    return !levels ? groups : each > patterns ? each : patterns;
 }
 
 /* Position `index` of the block's token number `slot`. */
