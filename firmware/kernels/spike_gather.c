@@ -37,39 +37,38 @@ static uint32_t currents_bytes(const esv_window *w, const esv_spike_variant *k)
     return ESV_ALIGNED(sets * w->time_steps * k->width * (uint32_t)sizeof(int32_t));
 }
 
-/* Set the pointers of *m from `at` on; returns the bytes up to the spots. */
-static uint32_t lay_out(const esv_window *w, int levels, const esv_spike_variant *k, uint8_t *at,
-                        esv_spike_memory *m)
+/* Where the parts of a member's memory begin; the window's bytes are at 0. */
+typedef struct {
+    uint32_t patterns, sorting, weights, currents, spots;
+} layout;
+
+static layout lay_out(const esv_window *w, int levels, const esv_spike_variant *k)
 {
-    uint32_t rows = esv_spike_rows(w), planes = levels ? w->time_steps : 1, bytes = 0;
+    uint32_t rows = esv_spike_rows(w), planes = levels ? w->time_steps : 1;
     uint32_t room = levels && esv_spike_room(w) ? esv_spike_room(w) : 1;
-    m->window = at;
-    bytes += planes * window_bytes_of(rows);
-    m->patterns = at + bytes;
-    bytes += levels ? ESV_ALIGNED((room + 1) * rows + OVER_READ) : 0;
-    m->sorting = at + bytes;
-    bytes += ESV_ALIGNED(room * rows * k->sort_bytes);
-    m->weights = at + bytes;
-    bytes += ESV_ALIGNED(rows * k->width * k->weight_bytes);
-    m->currents = (int32_t *)(void *)(at + bytes);
-    bytes += currents_bytes(w, k);
-    m->spots = at + bytes;
-    return bytes;
+    layout at;
+    at.patterns = planes * window_bytes_of(rows);
+    at.sorting = at.patterns + (levels ? ESV_ALIGNED((room + 1) * rows + OVER_READ) : 0);
+    at.weights = at.sorting + ESV_ALIGNED(room * rows * k->sort_bytes);
+    at.currents = at.weights + ESV_ALIGNED(rows * k->width * k->weight_bytes);
+    at.spots = at.currents + currents_bytes(w, k);
+    return at;
 }
 
 uint32_t esv_spike_fixed_bytes(const esv_window *w, int levels, const esv_spike_variant *k)
 {
-    static uint8_t nowhere;
-    esv_spike_memory unused;
-    return lay_out(w, levels, k, &nowhere, &unused);
+    return lay_out(w, levels, k).spots;
 }
 
 esv_spike_memory esv_spike_memory_of(const esv_spike_layer *l, uint32_t member)
 {
-    esv_spike_memory m;
-    uint8_t *at = l->crew ? (uint8_t *)l->crew->work + (size_t)member * l->crew->work_bytes
-                          : l->scratch;
-    lay_out(l->w, l->levels, l->kernel, at, &m);
+    layout at = lay_out(l->w, l->levels, l->kernel);
+    uint8_t *start = l->crew ? (uint8_t *)l->crew->work + (size_t)member * l->crew->work_bytes
+                             : l->scratch;
+    esv_spike_memory m = {
+        start, start + at.patterns, start + at.sorting, start + at.weights,
+        (int32_t *)(void *)(start + at.currents), start + at.spots,
+    };
     return m;
 }
 
