@@ -45,6 +45,15 @@ def test_deploy_to_the_host_proves_the_logits(tmp_path):
     assert stored["program_crc32"] == result["program_crc32"]
 
 
+def test_threads_give_the_same_logits_and_are_written_down(tmp_path):
+    run = edgesvit("deploy", "--target", "host", "--images", "3", "--threads", "3", "--json", "--run",
+                   str(tmp_path / "run"))
+    assert run.returncode == 0, run.stderr
+    [result] = answer(run)["results"]
+    assert result["logits_equal"] == 3 and result["environment"]["threads"] == 3
+    assert result["environment"]["kernels"] and result["environment"]["work_bytes"] > 0
+
+
 def test_results_are_appended_and_the_table_is_the_answer(tmp_path):
     for _ in range(2):
         run = edgesvit("deploy", "--target", "host", "--images", "3", "--run", str(tmp_path))
