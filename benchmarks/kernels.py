@@ -1,6 +1,9 @@
 """The spike kernels beside dense programs, layer by layer.
 
-    python benchmarks/kernels.py [--only x86,arm,mcu,estimate] [--quick] [--json FILE]
+    python benchmarks/kernels.py [--only PART,...] [--quick] [--model RUN] [--json FILE]
+
+Parts: arm, mcu, estimate, x86; attention, bits (of weights), lif (the neuron alone), spikes (those
+that a trained model's layers read).
 
 Wall time is of this machine, one core, AMX refused to everybody. Arm's numbers are instructions
 counted under emulation, never time; `estimate` has cycles that llvm-mca predicts. Peers run the
@@ -17,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from host_runtime import processor
-from peers import litert, onnx_runtime
+from peers import litert, onnx_runtime, parts
 from peers.layers import LAYERS, RATES, Firing, Layer
 from peers.no_amx import without_amx
 
@@ -143,7 +146,8 @@ def _counted(cpu: str, layer: Layer, dense: dict[str, int], full: bool) -> list[
     return rows
 
 
-PARTS = {"arm": arm, "mcu": mcu, "estimate": estimate, "x86": x86}
+PARTS = {"arm": arm, "mcu": mcu, "estimate": estimate, "attention": parts.heads,
+         "bits": parts.bits, "lif": parts.lif, "spikes": parts.spikes, "x86": x86}
 
 
 def _arguments() -> argparse.Namespace:
@@ -151,6 +155,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(PARTS), help="parts of these")
     parser.add_argument("--quick", action="store_true", help="the first layer at T = 4 alone")
     parser.add_argument("--full", action="store_true", help="count every firing rate everywhere")
+    parser.add_argument("--model", metavar="RUN", help="of `spikes`: run folder or shipped model")
     parser.add_argument("--rounds", type=int, default=15, help="of wall time")
     parser.add_argument("--json", type=Path,
                         default=Path(__file__).parent / "results" / "kernels.json")

@@ -1,10 +1,12 @@
 """A whole model on our runtime, beside the same network in LiteRT.
 
     python benchmarks/models.py [--model RUN] [--images N] [--json FILE]
+    python benchmarks/models.py --estimate [--json FILE]
 
 Rows: the integer program on our runtime; the same spiking network in LiteRT, dense int8 layers and
 float neurons; its conventional int8 twin of the same shape, one pass with ReLU. Columns: wall time
 here, one core, AMX refused; Cortex-A76 instructions under emulation; bytes of activations.
+`--estimate` is about a model of ImageNet size instead: see peers/whole_model.py.
 """
 
 import argparse
@@ -32,6 +34,7 @@ from edgesvit.report.table import table
 from edgesvit.targets import load
 
 CPU = "cortex-a76"
+RESULTS = Path(__file__).parent / "results"
 OURS, SPIKING, TWIN = "edgesvit", "LiteRT int8, spiking", "LiteRT int8, conventional twin"
 
 
@@ -140,7 +143,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100, help="to compare answers on")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--estimate", action="store_true",
+                        help="predicted cycles of Spikformer-8-512 on Cortex-A76")
     given = parser.parse_args()
+    if given.estimate:
+        _write(given.json or RESULTS / "estimate.json", estimate())
+        return
     source = model_folder(given.model)
     data = dataset(given.data, source)
     program = program_of(source.card(), source.weights(), data)
@@ -150,10 +158,20 @@ def main() -> None:
     show(rows)
     agree = rows[1]["agree_with_ours"]
     print(f"{SPIKING} gives our class for {agree:.0%} of {given.images} images")
-    out = given.json or Path(__file__).parent / "results" / f"models-{source.path.name}.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps({"model": source.path.name, "processor": processor(),
-                               "litert": litert.release(), "rows": rows}, indent=1) + "\n")
+    _write(given.json or RESULTS / f"models-{source.path.name}.json",
+           {"model": source.path.name, "processor": processor(), "litert": litert.release(),
+            "rows": rows})
+
+
+def estimate() -> dict:
+    """Spikformer-8-512 at 15 %, printed."""
+    from peers import whole_model
+    return {"model": whole_model.MODEL, "rows": whole_model.show()}
+
+
+def _write(path: Path, results: dict) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ typedef struct {
     uint32_t padded;             /* tokens */
     uint8_t *query, *key;        /* (tokens, dim) of a step */
     uint8_t *key_words;          /* panels of K^T: inputs dim, columns padded */
-    uint8_t *scores;             /* (tokens, padded) */
+    uint8_t *scores;             /* (tokens, padded); or K^T V (dim, dim) */
     uint8_t *key_fours, *values; /* panels of K and V: inputs padded, columns dim */
     uint8_t *mixed;              /* panels of K^T V: inputs dim, columns dim */
     int32_t *sums;               /* of the first product */
@@ -27,15 +27,15 @@ static void *zeros(size_t bytes)
 void *head_prepare_dense(const head *h)
 {
     buffers *b = take(sizeof *b);
-    uint32_t all = b->padded = (h->tokens + 15) & ~15u;
+    uint32_t all = b->padded = (h->tokens + 15) & ~15u, most = all > h->dim ? all : h->dim;
     b->query = take(h->tokens * h->dim);
     b->key = zeros(all * h->dim);
     b->key_words = take(all * h->dim);
-    b->scores = take(h->tokens * all);
+    b->scores = take(most * most);
     b->key_fours = zeros(all * h->dim);
     b->values = zeros(all * h->dim);
     b->mixed = take(h->dim * h->dim);
-    b->sums = take((size_t)4 * all * (all > h->dim ? all : h->dim));
+    b->sums = take((size_t)4 * most * most);
     b->current = take((size_t)4 * h->time_steps * h->tokens * h->dim);
     return b;
 }

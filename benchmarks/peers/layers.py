@@ -1,6 +1,7 @@
 """The layers that are compared: spiking, T steps, 14 x 14 tokens."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -43,10 +44,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Firing:
-    """How often inputs fire: `rate` in percent; `source` is `lif` or `bernoulli`."""
+    """How often inputs fire: `rate` in percent; `source` is `lif` or `bernoulli`.
+
+    Or `recorded`: `codes` is a file of the layer's input codes, and the rate is theirs.
+    """
 
     rate: int = 15
     source: str = "lif"
+    codes: Path | None = None
 
 
 LAYERS = (

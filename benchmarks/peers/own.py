@@ -69,7 +69,8 @@ class Host:
     def open(self, layer: Layer, firing: Firing) -> int:
         """A new layer; returns its number."""
         shape = self._Shape(layer.side, layer.channels, layer.out_channels, layer.kernel,
-                            layer.time_steps, firing.rate, SOURCES.index(firing.source), layer.bits)
+                            layer.time_steps, firing.rate, SOURCES.index(firing.source),
+                            layer.bits)
         return self._library.bench_open(ctypes.byref(shape))
 
     def run(self, kernel: str, number: int) -> None:
@@ -117,8 +118,9 @@ def mcu_program(cpu: str, kernel: str) -> Path:
 
 def arguments(kernel: str, layer: Layer, firing: Firing) -> list[str]:
     """The words after the program's name: two runs of the layer."""
-    return [kernel, *map(str, (layer.side, layer.channels, layer.out_channels, layer.kernel,
-                               layer.time_steps, firing.rate, SOURCES.index(firing.source), layer.bits, 2))]
+    numbers = (layer.side, layer.channels, layer.out_channels, layer.kernel, layer.time_steps,
+               firing.rate, SOURCES.index(firing.source), layer.bits, 2)
+    return [kernel, *map(str, numbers), *([str(firing.codes)] if firing.codes else [])]
 
 
 def count(cpu: str, kernel: str, layer: Layer, firing: Firing) -> Counted:
@@ -150,7 +152,8 @@ def _count(cpu: str, program: Path, words: list[str]) -> list[int]:
         flags = ["-plugin", f"{plugin},begin={begin:#x},end={end:#x},out={out}"]
         run = subprocess.run(_argv(cpu, program, words, flags), capture_output=True, text=True)
         counts = [int(line) for line in out.read_text().split()] if out.exists() else []
-    answer = (run.stdout + run.stderr).split()  # semihosting writes to the latter
+    # Semihosting writes to the latter, after what the emulator has to say.
+    answer = run.stdout.split() or run.stderr.split()[-3:]
     if run.returncode or not answer or not counts:
         raise EdgesvitError(f"{program.name} on {cpu}: exit status {run.returncode} {run.stderr}")
     wrong, *more = map(int, answer)

@@ -15,13 +15,14 @@
 #define ESV_APART __attribute__((noinline))
 
 /* Write what becomes of current (n), channels first .. first + n of `token` at step t. Steps come
- * in order; state (n) is this function's from step 0 to T - 1. n is at most ESV_TILE. */
+ * in order; state (n) is this function's from step 0 to T - 1. n is at most ESV_TILE; there may be
+ * less than ESV_TILE of currents, but as much memory to read. */
 void esv_after_currents(const esv_after *after, uint32_t t, uint32_t token, uint32_t first,
                         uint32_t n, const int32_t *current, int32_t *state);
 #ifdef __aarch64__
-/* The same of levels and membranes, which have no state. */
+/* The same, where spikes are those of a whole tile. */
 void esv_after_step(const esv_after *after, uint32_t t, uint32_t token, uint32_t first, uint32_t n,
-                    const int32_t *current);
+                    const int32_t *currents, int32_t *state);
 #endif
 
 #endif

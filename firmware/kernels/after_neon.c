@@ -257,6 +257,9 @@ INLINE void membranes_of(const tile *k, const int32_t *token, const int16_t *str
             stream += k->after->channels;
         }
         UNROLL for (uint32_t j = 0; j < 2; j++) {
+            if (8 * j >= n) {
+                continue;
+            }
             const int32_t *current = token + 8 * j;
             int32x4_t low = rescale(vld1q_s32(current), scale[2 * j], down, vget_low_s16(v[j]));
             int32x4_t high = rescale(vld1q_s32(current + 4), scale[2 * j + 1], down,
@@ -306,10 +309,30 @@ void esv_after_rows(const esv_after *after, uint32_t token, uint32_t count,
     }
 }
 
+/* One step of the neurons of a whole tile at one token. */
+static void spikes_of_step(const tile *k, uint32_t t, int32_t *state)
+{
+    uint8_t *out = (uint8_t *)k->after->out + k->at;
+    const int32_t *threshold = k->after->threshold + k->first;
+    uint32x4_t fired[4];
+    UNROLL for (uint32_t j = 0; j < 4; j++) {
+        int32x4_t v = t ? vld1q_s32(state + 4 * j) : vdupq_n_s32(0);
+        v = vhaddq_s32(v, vld1q_s32(k->currents + 4 * j));
+        fired[j] = vcgeq_s32(v, vld1q_s32(threshold + 4 * j));
+        vst1q_s32(state + 4 * j, vbicq_s32(v, vreinterpretq_s32_u32(fired[j])));
+    }
+    uint8x16_t code = t ? vld1q_u8(out) : vdupq_n_u8(0);
+    vst1q_u8(out, vbslq_u8(vdupq_n_u8((uint8_t)(1u << t)), narrow(fired), code));
+}
+
 void esv_after_step(const esv_after *after, uint32_t t, uint32_t token, uint32_t first, uint32_t n,
-                    const int32_t *currents)
+                    const int32_t *currents, int32_t *state)
 {
     tile k = {after, currents, 0, 0, 1, first, n, token * after->channels + first};
-    one_step(&k, t);
+    if (after->kind == ESV_SPIKES) {
+        spikes_of_step(&k, t, state);
+    } else {
+        one_step(&k, t);
+    }
 }
 #endif

@@ -34,26 +34,43 @@ static ESV_INLINE void levels(const esv_after *after, uint32_t n, const int32_t 
     }
 }
 
-/* The product stays below 2^62 and the rounding term below 2^62, whatever a damaged file holds. */
-static ESV_INLINE void membranes(const esv_after *after, uint32_t n,
-                                 const int32_t *restrict current, const int32_t *restrict scale,
-                                 int16_t *restrict membrane)
+/* Beyond every limit even when a membrane is added to it. */
+#define BEYOND (1 << 17)
+
+static ESV_INLINE int32_t clamp(int32_t value, int32_t limit)
 {
-    int64_t half = (int64_t)1 << (after->shift - 1), limit = after->max_level;
+    return value > limit ? limit : value < -limit ? -limit : value;
+}
+
+/* (high * 2^32 + low) >> shift in the halves of a small processor, for shifts below 32; what does
+ * not fit int32 is BEYOND. */
+static ESV_INLINE int32_t shift_down(int64_t product, uint32_t shift)
+{
+    int32_t high = (int32_t)(product >> 32), top = high >> shift;
+    int32_t low = (int32_t)((uint32_t)product >> shift | (uint32_t)high << (32 - shift));
+    return top == low >> 31 ? low : top < 0 ? -BEYOND : BEYOND;
+}
+
+/* The product stays below 2^62 and the rounding term below 2^62, whatever a damaged file holds. */
+static ESV_INLINE void rescale(const esv_after *after, uint32_t n, const int32_t *restrict current,
+                               const int32_t *restrict scale, const int16_t *stream, int16_t *out)
+{
+    int64_t half = (int64_t)1 << (after->shift - 1);
+    int32_t limit = after->max_level, shift = after->shift;
     for (uint32_t i = 0; i < n; i++) {
-        int64_t sum = membrane[i] + (((int64_t)current[i] * scale[i] + half) >> after->shift);
-        membrane[i] = (int16_t)(sum > limit ? limit : sum < -limit ? -limit : sum);
+        int64_t product = (int64_t)current[i] * scale[i] + half;
+        int32_t scaled = shift >= 32 ? (int32_t)(product >> 32) >> (shift - 32)
+                                     : shift_down(product, (uint32_t)shift);
+        out[i] = (int16_t)clamp(clamp(scaled, BEYOND) + stream[i], limit);
     }
 }
 
-/* What is at `out` before the currents come: the stream, which usually is there already. */
-static void place_stream(const esv_after *after, uint32_t at, uint32_t n, int16_t *out)
+static ESV_APART void membranes(const esv_after *after, uint32_t n, const int32_t *current,
+                                const int32_t *scale, uint32_t at)
 {
-    if (!after->stream) {
-        memset(out, 0, n * sizeof *out);
-    } else if (after->stream + at != out) {
-        memcpy(out, after->stream + at, n * sizeof *out);
-    }
+    static const int16_t nothing[ESV_TILE];
+    rescale(after, n, current, scale, after->stream ? after->stream + at : nothing,
+            (int16_t *)after->out + at);
 }
 
 static ESV_INLINE void go_on(const esv_after *after, uint32_t t, uint32_t token, uint32_t first,
@@ -69,17 +86,15 @@ static ESV_INLINE void go_on(const esv_after *after, uint32_t t, uint32_t token,
         levels(after, n, current, after->threshold + first, state, (uint8_t *)after->out + at);
         return;
     }
-    int16_t *out = (int16_t *)after->out + at;
-    place_stream(after, at, n, out);
-    membranes(after, n, current, after->scale + first, out);
+    membranes(after, n, current, after->scale + first, at);
 }
 
 void esv_after_currents(const esv_after *after, uint32_t t, uint32_t token, uint32_t first,
                         uint32_t n, const int32_t *current, int32_t *state)
 {
 #ifdef __aarch64__
-    if (after->kind != ESV_SPIKES) {
-        esv_after_step(after, t, token, first, n, current);
+    if (after->kind != ESV_SPIKES || n == ESV_TILE) {
+        esv_after_step(after, t, token, first, n, current, state);
         return;
     }
 #endif

@@ -4,6 +4,7 @@ typedef int esv_not_empty; /* on other processors */
 
 #if defined ESV_DENSE && defined __aarch64__
 #include <arm_neon.h>
+#include <stddef.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 4")
@@ -31,14 +32,15 @@ INLINE void multiply_tile(uint32_t inputs, const int16_t *weight, const int32_t 
                           const int16_t *in, uint32_t in_stride, int32_t *currents,
                           uint32_t width)
 {
+    const int16_t *row[4] = {in, in + in_stride, in + 2 * in_stride, in + 3 * in_stride};
     int32x4_t sum[4][4];
     UNROLL for (uint32_t j = 0; j < 4; j++) {
         sum[0][j] = sum[1][j] = sum[2][j] = sum[3][j] = vld1q_s32(bias + 4 * j);
     }
-    for (uint32_t k = 0; k < inputs; k += ESV_DENSE_STEP, weight += ESV_DENSE_STEP * ESV_TILE) {
+    for (size_t k = 0; k < inputs; k += ESV_DENSE_STEP, weight += ESV_DENSE_STEP * ESV_TILE) {
         int16x4_t x[4];
         UNROLL for (uint32_t r = 0; r < 4; r++) {
-            x[r] = vld1_s16(in + r * in_stride + k);
+            x[r] = vld1_s16(row[r] + k);
         }
         MULTIPLY_ALL(0);
         MULTIPLY_ALL(1);

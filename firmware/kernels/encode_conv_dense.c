@@ -1,4 +1,5 @@
-/* The first convolution where there are wide vectors: windows are gathered as int16. */
+/* The first convolution where there are wide vectors: windows are gathered, as int16 or, where the
+ * processor multiplies bytes, as pixel - 128. */
 #include "dense.h"
 
 typedef int esv_not_empty; /* on other processors */
@@ -6,7 +7,7 @@ typedef int esv_not_empty; /* on other processors */
 #ifdef ESV_DENSE
 #include <string.h>
 
-/* Copied at a time, and so more than is written to or read from behind a row. */
+/* Bytes copied at a time, and so more than is written to or read from behind a row. */
 #define CHUNK 16
 
 typedef struct {
@@ -17,15 +18,17 @@ typedef struct {
     uint32_t parts;
     int32_t height, width;   /* of the currents before pooling */
     uint32_t line, segment;  /* inputs of an image row with its padding, and of a window's row */
+    uint32_t bytes;          /* of an input, 1 or 2 */
+    uint32_t block;          /* output rows whose neurons run together; 1 with pooling */
 } job;
 
 /* The memory of a part. */
 typedef struct {
     esv_dense layer;
-    int16_t *lines;    /* (kernel, line): image rows with their padding */
-    int16_t *windows;  /* (ESV_DENSE_ROWS, stride) */
-    uint32_t stride;   /* of windows */
-    int32_t *currents; /* (width, channels) of one row */
+    uint8_t *lines;    /* (kernel, line): image rows with their padding */
+    uint8_t *windows;  /* (ESV_DENSE_ROWS, stride) */
+    uint32_t stride;   /* bytes of a window */
+    int32_t *currents; /* (block, width, channels) */
     int32_t *largest;  /* the same, with pooling over rows */
 } part;
 
@@ -34,59 +37,102 @@ static int prepare(const job *j, uint32_t member, part *p)
     const esv_window *w = j->window;
     esv_dense_memory memory = esv_dense_memory_of(j->crew, member);
     uint32_t inputs = w->kernel * j->segment;
-    uint32_t tokens = esv_dense_round((uint32_t)j->width, ESV_DENSE_ROWS);
-    p->stride = esv_dense_round(inputs, CHUNK) + CHUNK;
+    uint32_t tokens = j->block * (uint32_t)j->width + ESV_DENSE_ROWS - 1;
+    p->stride = esv_dense_round(inputs * j->bytes, CHUNK) + CHUNK;
     uint64_t row = (uint64_t)tokens * esv_dense_round(w->out_channels, ESV_TILE) * sizeof(int32_t);
-    p->lines = esv_dense_take(&memory, ((uint64_t)w->kernel * j->line + CHUNK) * sizeof(int16_t));
-    p->windows = esv_dense_take(&memory, ESV_DENSE_ROWS * p->stride * sizeof(int16_t));
+    uint64_t beyond = ESV_DENSE_ROWS * (uint32_t)w->stride * w->channels + CHUNK;
+    p->lines = esv_dense_take(&memory, (w->kernel * j->line + beyond) * j->bytes);
+    p->windows = esv_dense_take(&memory, ESV_DENSE_ROWS * p->stride);
     p->currents = esv_dense_take(&memory, row);
     p->largest = w->pool ? esv_dense_take(&memory, row) : p->currents;
-    return p->largest && esv_dense_expand(&p->layer, &memory, j->conv, inputs, w->out_channels);
+    return p->largest && esv_dense_expand(&p->layer, &memory, j->conv, inputs, w->out_channels) &&
+           (j->bytes == 2 || esv_dense_expand_bytes(&p->layer, &memory));
 }
 
-/* Image row y as int16, with the padding's pixels left and right, or all of it outside. */
-static void widen_line(const job *j, int32_t y, int16_t *restrict line)
+static void widen(const uint8_t *restrict from, uint32_t count, int16_t *restrict to)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        to[i] = from[i];
+    }
+}
+
+static void center(const uint8_t *restrict from, uint32_t count, uint8_t *restrict to)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        to[i] = from[i] ^ 128;
+    }
+}
+
+/* Convert `count` pixels to inputs; returns what is behind them. */
+static uint8_t *convert(const job *j, const uint8_t *from, uint32_t count, uint8_t *to)
+{
+    if (j->bytes == 1) {
+        center(from, count, to);
+    } else {
+        widen(from, count, (int16_t *)(void *)to);
+    }
+    return to + count * j->bytes;
+}
+
+/* Image row y with the padding's pixels left and right, or all of it outside. */
+static void fill_line(const job *j, int32_t y, uint8_t *line)
 {
     const esv_window *w = j->window;
-    uint32_t inside = y >= 0 && y < w->height ? w->width : 0;
-    const uint8_t *restrict pixel = j->pixels + (inside ? (uint32_t)y * w->width * w->channels : 0);
-    uint32_t before = inside ? w->pad * w->channels : 0;
-    uint32_t count = inside * w->channels;
-    for (uint32_t i = 0; i < count; i++) {
-        line[before + i] = pixel[i];
+    int inside = y >= 0 && y < w->height;
+    uint32_t left = inside ? w->pad : w->width + 2u * w->pad, right = inside ? w->pad : 0;
+    for (; left; left--) {
+        line = convert(j, j->conv->pad_pixel, w->channels, line);
     }
-    for (uint32_t i = 0; i < before; i++) {
-        line[i] = j->conv->pad_pixel[i % w->channels];
+    if (inside) {
+        uint32_t row = (uint32_t)w->width * w->channels;
+        line = convert(j, j->pixels + (uint32_t)y * row, row, line);
     }
-    for (uint32_t i = before + count; i < j->line; i++) {
-        line[i] = j->conv->pad_pixel[i % w->channels];
+    for (; right; right--) {
+        line = convert(j, j->conv->pad_pixel, w->channels, line);
     }
 }
 
-/* The window at column x: a stretch of every line. What is copied beyond a stretch is overwritten
- * by the next one, or meets weights of 0. */
-static void gather(const job *j, const part *p, uint32_t x, int16_t *window)
+/* The windows of four columns from x on, possibly beyond the last one: a stretch of every line each.
+ * What is copied beyond a stretch is overwritten by the next one, or meets weights of 0. */
+static void gather(const job *j, const part *p, uint32_t x)
 {
-    const int16_t *line = p->lines + x * j->window->stride * j->window->channels;
-    for (uint32_t y = 0; y < j->window->kernel; y++, line += j->line, window += j->segment) {
-        for (uint32_t i = 0; i < j->segment; i += CHUNK) {
-            memcpy(window + i, line + i, CHUNK * sizeof *window);
+    uint32_t next = (uint32_t)j->window->stride * j->window->channels * j->bytes;
+    uint32_t stride = p->stride, segment = j->segment * j->bytes;
+    const uint8_t *line = p->lines + x * next;
+    uint8_t *window = p->windows;
+    for (uint32_t y = 0; y < j->window->kernel; y++) {
+        for (uint32_t i = 0; i < segment; i += CHUNK) {
+            memcpy(window + i, line + i, CHUNK);
+            memcpy(window + stride + i, line + next + i, CHUNK);
+            memcpy(window + 2 * stride + i, line + 2 * next + i, CHUNK);
+            memcpy(window + 3 * stride + i, line + 3 * next + i, CHUNK);
         }
+        line += j->line * j->bytes;
+        window += segment;
     }
 }
 
-/* The currents of row y, before pooling. */
-static void sum_row(const job *j, const part *p, int32_t y)
+static void multiply(const job *j, const part *p, int32_t *currents)
+{
+    const void *windows = p->windows;
+    if (j->bytes == 1) {
+        esv_dense_product_bytes(&p->layer, windows, p->stride, currents);
+    } else {
+        esv_dense_product(&p->layer, windows, p->stride / 2, currents);
+    }
+}
+
+/* The currents of row y, before pooling; up to ESV_DENSE_ROWS - 1 more tokens are written. */
+static void sum_row(const job *j, const part *p, int32_t y, int32_t *currents)
 {
     uint32_t width = (uint32_t)j->width;
     for (uint32_t k = 0; k < j->window->kernel; k++) {
-        widen_line(j, y * j->window->stride - j->window->pad + (int32_t)k, p->lines + k * j->line);
+        fill_line(j, y * j->window->stride - j->window->pad + (int32_t)k,
+                  p->lines + k * j->line * j->bytes);
     }
     for (uint32_t x = 0; x < width; x += ESV_DENSE_ROWS) {
-        for (uint32_t r = 0; r < ESV_DENSE_ROWS && x + r < width; r++) {
-            gather(j, p, x + r, p->windows + r * p->stride);
-        }
-        esv_dense_product(&p->layer, p->windows, p->stride, p->currents + x * p->layer.width);
+        gather(j, p, x);
+        multiply(j, p, currents + x * p->layer.width);
     }
 }
 
@@ -104,7 +150,7 @@ static void pool_rows(const job *j, const part *p, int32_t row)
     int32_t top = row * w->pool_stride - w->pool / 2, first = top < 0 ? 0 : top;
     uint32_t count = (uint32_t)j->width * p->layer.width;
     for (int32_t y = first; y < top + w->pool && y < j->height; y++) {
-        sum_row(j, p, y);
+        sum_row(j, p, y, p->currents);
         if (y == first) {
             memcpy(p->largest, p->currents, count * sizeof *p->largest);
         } else {
@@ -128,6 +174,19 @@ static void pool_columns(const job *j, const part *p)
     }
 }
 
+/* The neurons' currents of `rows` output rows. */
+static void sum_rows(const job *j, const part *p, uint32_t row, uint32_t rows)
+{
+    if (j->window->pool) {
+        pool_rows(j, p, (int32_t)row);
+        pool_columns(j, p);
+        return;
+    }
+    for (uint32_t i = 0; i < rows; i++) {
+        sum_row(j, p, (int32_t)(row + i), p->currents + i * j->window->out_width * p->layer.width);
+    }
+}
+
 static void encode_rows(void *context, uint32_t index, uint32_t member)
 {
     const job *j = context;
@@ -135,17 +194,16 @@ static void encode_rows(void *context, uint32_t index, uint32_t member)
     uint32_t row = w->out_height * index / j->parts, end = w->out_height * (index + 1) / j->parts;
     part p;
     prepare(j, member, &p);
-    for (; row < end; row++) {
-        if (w->pool) {
-            pool_rows(j, &p, (int32_t)row);
-            pool_columns(j, &p);
-        } else {
-            sum_row(j, &p, (int32_t)row);
-        }
-        esv_after_rows(&j->conv->after, row * w->out_width, w->out_width, p.currents,
+    for (uint32_t rows; row < end; row += rows) {
+        rows = end - row < j->block ? end - row : j->block;
+        sum_rows(j, &p, row, rows);
+        esv_after_rows(&j->conv->after, row * w->out_width, rows * w->out_width, p.currents,
                        p.layer.width, 0);
     }
 }
+
+/* Tokens whose neurons run together: enough to pay for what their constants cost. */
+#define BLOCK 128
 
 int esv_encode_conv_dense(const esv_window *w, const esv_conv *conv, const uint8_t *pixels,
                           const esv_crew *crew)
@@ -156,7 +214,9 @@ int esv_encode_conv_dense(const esv_window *w, const esv_conv *conv, const uint8
     job j = {w, conv, pixels, crew, esv_dense_parts(crew, w->out_height),
              (w->height + 2 * w->pad - w->kernel) / w->stride + 1,
              (w->width + 2 * w->pad - w->kernel) / w->stride + 1,
-             (w->width + 2u * w->pad) * w->channels, (uint32_t)w->kernel * w->channels};
+             (w->width + 2u * w->pad) * w->channels, (uint32_t)w->kernel * w->channels,
+             esv_dense_has_bytes() ? 1 : 2,
+             w->pool || w->out_width > BLOCK ? 1 : BLOCK / w->out_width};
     part p;
     if (!prepare(&j, 0, &p)) {
         return 0;

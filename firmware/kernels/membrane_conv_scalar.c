@@ -1,48 +1,70 @@
 /* A linear layer on membranes: they are rarely 0, so all weights are read. */
+#include <string.h>
+
 #include "dense.h"
 #include "weights.h"
 
+/* sum (4) of four channels of rows k .. end: in registers of a small processor. */
+static ESV_INLINE void sum_four(const int8_t *weight, uint32_t next, const int16_t *in,
+                                const int16_t *end, uint32_t *sum)
+{
+    uint32_t a = sum[0], b = sum[1], c = sum[2], d = sum[3];
+    for (; in < end; in++, weight += next) {
+        int32_t x = *in;
+        a += (uint32_t)(x * weight[0]);
+        b += (uint32_t)(x * weight[1]);
+        c += (uint32_t)(x * weight[2]);
+        d += (uint32_t)(x * weight[3]);
+    }
+    sum[0] = a;
+    sum[1] = b;
+    sum[2] = c;
+    sum[3] = d;
+}
+
+/* Rows that are unpacked together. */
+#define BLOCK 8
+
+/* sum (n) += `rows` rows. */
+static void add_rows(const int8_t *weight, uint32_t next, const int16_t *in, uint32_t rows,
+                     uint32_t n, uint32_t *sum)
+{
+    uint32_t c = 0;
+    for (; c + 4 <= n; c += 4) {
+        sum_four(weight + c, next, in, in + rows, sum + c);
+    }
+    for (; c < n; c++) {
+        for (uint32_t k = 0; k < rows; k++) {
+            sum[c] += (uint32_t)(in[k] * weight[k * next + c]);
+        }
+    }
+}
+
 /* current (n) of channels first .. first + n at one token and step. Added unsigned: a damaged
- * program's sums may wrap, but never overflow. Four rows at a time, so that a sum is loaded and
- * stored once for four products. */
+ * program's sums may wrap, but never overflow. */
 static ESV_INLINE void sum_inputs(const esv_window *w, const esv_conv *conv, const int16_t *in,
                                   uint32_t first, uint32_t n, int32_t *current)
 {
-    uint32_t sum[ESV_TILE], k = 0, bytes = esv_row_bytes(conv->bits, n);
+    uint32_t *sum = (uint32_t *)current, bytes = esv_row_bytes(conv->bits, n);
     const uint8_t *row = esv_tile_at(conv, w->channels, first);
-    int8_t unpacked[4][ESV_LANES];
-    for (uint32_t i = 0; i < n; i++) {
-        sum[i] = (uint32_t)conv->bias[first + i];
+    int8_t unpacked[BLOCK][ESV_LANES];
+    memcpy(sum, conv->bias + first, n * sizeof *sum);
+    if (conv->bits == 8) {
+        add_rows((const int8_t *)row, n, in, w->channels, n, sum);
     }
-    for (; k + 4 <= w->channels; k += 4, row += 4 * bytes) {
-        const int8_t *a = esv_row(row, conv->bits, unpacked[0]);
-        const int8_t *b = esv_row(row + bytes, conv->bits, unpacked[1]);
-        const int8_t *c = esv_row(row + 2 * bytes, conv->bits, unpacked[2]);
-        const int8_t *d = esv_row(row + 3 * bytes, conv->bits, unpacked[3]);
-        int32_t ka = in[k], kb = in[k + 1], kc = in[k + 2], kd = in[k + 3];
-        for (uint32_t i = 0; i < n; i++) {
-            sum[i] += (uint32_t)(ka * a[i] + kb * b[i] + kc * c[i] + kd * d[i]);
+    for (uint32_t k = 0; conv->bits < 8 && k < w->channels; k += BLOCK) {
+        uint32_t rows = w->channels - k < BLOCK ? w->channels - k : BLOCK;
+        for (uint32_t i = 0; i < rows; i++, row += bytes) {
+            esv_row(row, conv->bits, unpacked[i]);
         }
-    }
-    for (; k < w->channels; k++, row += bytes) {
-        const int8_t *a = esv_row(row, conv->bits, unpacked[0]);
-        for (uint32_t i = 0; i < n; i++) {
-            sum[i] += (uint32_t)(in[k] * a[i]);
-        }
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        current[i] = (int32_t)sum[i];
+        add_rows(unpacked[0], ESV_LANES, in + k, rows, n, sum);
     }
 }
 
 static ESV_APART void sum_tile(const esv_window *w, const esv_conv *conv, const int16_t *in,
                                uint32_t first, uint32_t n, int32_t *current)
 {
-    if (n == ESV_TILE) {
-        sum_inputs(w, conv, in, first, ESV_TILE, current);
-    } else {
-        sum_inputs(w, conv, in, first, n, current);
-    }
+    sum_inputs(w, conv, in, first, n, current);
 }
 
 typedef struct {

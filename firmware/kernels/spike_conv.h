@@ -20,7 +20,8 @@
 /* The inputs of one token that are not 0, sorted by one nibble of their code or level. */
 typedef struct {
     uint16_t *row; /* numbers of weight rows, (K + ESV_LIST_SLACK) */
-    /* List p is row[first[p]] to row[first[p] + count[p] - 1]. Lists of different p may lie apart.
+    /* List p, from 1 on, is row[first[p]] to row[first[p] + count[p] - 1]. Lists of different p may
+     * lie apart. first[0] is a variant's own to use.
      * For spikes, bit i of p is step 4 * nibble + i, and a small list of several steps may have
      * been dissolved: its rows are then in lists that have its steps together, as the variant's
      * own `fire` and `sum_spikes` read them. */

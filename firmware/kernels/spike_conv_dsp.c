@@ -185,8 +185,6 @@ static ESV_APART void fire_any(const esv_dsp_steps *groups, uint32_t steps,
 {
     if (steps == 4) {
         fire_steps(groups, 4, threshold, codes);
-    } else if (steps == 1) {
-        fire_steps(groups, 1, threshold, codes);
     } else {
         fire_steps(groups, steps, threshold, codes);
     }
@@ -203,9 +201,41 @@ static ESV_APART void fire_narrow(const esv_tile *tile, const esv_dsp_steps *gro
     memcpy(codes, all, tile->width);
 }
 
+/* Where neurons at rest fire in their only step: 1 in each half. */
+static ESV_INLINE uint32_t fire_once(uint32_t current, uint32_t threshold)
+{
+    uint32_t fired;
+    __asm("shadd16 %[fired], %[zero], %[current]\n"
+          "ssub16 %[fired], %[fired], %[threshold]\n"
+          "sel %[fired], %[one], %[zero]\n"
+          : [fired] "=&r"(fired)
+          : [current] "r"(current), [threshold] "r"(threshold), [one] "r"(BOTH(1)), [zero] "r"(0)
+          : "cc");
+    return fired;
+}
+
+/* One step of 16 channels. */
+static ESV_APART void fire_single(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
+{
+    const int32_t *threshold = tile->threshold;
+    sums s;
+    pair_up(tile->bias, &s);
+    add_list(tile, lists, 1, &s, &s);
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < WORDS; i++, threshold += 4) {
+        uint32_t code = fire_once(s.pair[2 * i], pair_of(threshold));
+        code |= fire_once(s.pair[2 * i + 1], pair_of(threshold + 1)) << 8;
+        memcpy(codes + 4 * i, &code, sizeof code);
+    }
+}
+
 static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
 {
     esv_dsp_steps groups[2];
+    if (tile->time_steps == 1 && tile->width == ESV_LANES) {
+        fire_single(tile, lists, codes);
+        return;
+    }
     for (uint32_t g = 0; STEPS * g < tile->time_steps; g++) {
         sum_steps(tile, &lists[g], steps_in(tile, g), &groups[g]);
     }

@@ -8,12 +8,6 @@
 
 #ifdef ESV_MVE
 
-/* What the sums of a nibble's four steps are made of: at first what both steps of a pair have, and
- * what each has alone if there are lists with steps of both pairs. At last `step` are the sums. */
-typedef struct {
-    sums both[2], step[STEPS];
-} four_steps;
-
 /* ---- bias and neurons ---- */
 
 /* The low halves of eight int32. */
@@ -56,85 +50,98 @@ static ESV_INLINE void lif(int16x8_t current, int16x8_t threshold, uint16x8_t bi
                    : "cc");
 }
 
-/* Codes of the eight channels of vector i. */
-static ESV_INLINE uint16x8_t fire_eight(const four_steps *groups, uint32_t i, uint32_t steps,
-                                        int16x8_t threshold)
+/* Eight channels of four steps, which begin with step number `first`. */
+static ESV_INLINE void fire_eight(const sums *step, uint32_t i, uint32_t steps, uint32_t first,
+                                  int16x8_t threshold, int16x8_t *membrane, uint16x8_t *code)
 {
-    int16x8_t membrane = vdupq_n_s16(0);
-    uint16x8_t code = vdupq_n_u16(0), bit = vdupq_n_u16(1);
+    uint16x8_t bit = vdupq_n_u16((uint16_t)(1u << first));
 #pragma GCC unroll 4
     for (uint32_t t = 0; t < steps; t++) {
-        lif(groups[t / STEPS].step[t % STEPS].v[i], threshold, bit, &membrane, &code);
+        lif(step[t].v[i], threshold, bit, membrane, code);
         bit = vaddq_u16(bit, bit);
     }
-    return code;
 }
 
-static ESV_INLINE void fire_steps(const four_steps *groups, uint32_t steps, const esv_tile *tile,
+static ESV_INLINE void fire_steps(const sums *step, uint32_t steps, const esv_tile *tile,
                                   uint8_t *codes)
 {
     for (uint32_t i = 0; i < tile->width / HALF; i++) {
-        int16x8_t threshold = load_eight(tile->threshold + HALF * i);
-        vstrbq_u16(codes + HALF * i, fire_eight(groups, i, steps, threshold));
+        int16x8_t membrane = vdupq_n_s16(0);
+        uint16x8_t code = vdupq_n_u16(0);
+        fire_eight(step, i, steps, 0, load_eight(tile->threshold + HALF * i), &membrane, &code);
+        vstrbq_u16(codes + HALF * i, code);
     }
 }
 
-static ESV_APART void fire_narrow(const four_steps *groups, const esv_tile *tile, uint8_t *codes)
+/* The neurons of a tile whose width or steps are unusual. */
+typedef struct {
+    sums membrane, threshold;
+    uint16x8_t code[VECTORS];
+} neurons;
+
+static ESV_APART void fire_some(const sums *step, uint32_t steps, uint32_t first, neurons *n)
 {
-    sums threshold;
-    load_narrow(tile->threshold, tile->width, &threshold);
-    for (uint32_t i = 0, left = tile->width; i < 2; i++) {
-        uint32_t n = left < HALF ? left : HALF;
-        uint16x8_t code = fire_eight(groups, i, tile->time_steps, threshold.v[i]);
-        vstrbq_p_u16(codes + HALF * i, code, vctp16q(n));
-        left -= n;
+    for (uint32_t i = 0; i < VECTORS; i++) {
+        fire_eight(step, i, steps, first, n->threshold.v[i], &n->membrane.v[i], &n->code[i]);
+    }
+}
+
+static ESV_APART void put_codes(const neurons *n, uint32_t width, uint8_t *codes)
+{
+    for (uint32_t c = 0; c < width; c += HALF) {
+        vstrbq_p_u16(codes + c, n->code[c / HALF], vctp16q(width - c));
     }
 }
 
 /* ---- sums in int16 ---- */
 
-static ESV_INLINE void add_list(const esv_tile *tile, const esv_lists *lists, uint32_t list,
-                                sums *s)
+/* What the steps of each pair both have while the sums are made. */
+typedef struct {
+    sums both[2];
+} two_pairs;
+
+/* Add the rows of a pattern with steps of both pairs to what the pairs have. */
+static ESV_INLINE void spread(uint32_t vectors, const sums *bucket, uint32_t p, two_pairs *pairs,
+                              sums *step)
 {
-    if (lists->count[list]) {
-        esv_mve_add_rows(tile, lists->row + lists->first[list], lists->count[list], s);
-    }
+    uint32_t low = p & 3, high = p >> 2;
+    add_sums(vectors, bucket, low == 3 ? &pairs->both[0] : &step[low - 1]);
+    add_sums(vectors, bucket, high == 3 ? &pairs->both[1] : &step[high + 1]);
 }
 
-/* Sum the rows of the patterns with steps of both pairs and add each to what the pairs have. */
-static ESV_INLINE void add_mixed(const esv_tile *tile, const esv_lists *lists, uint32_t mixed,
-                                 uint32_t vectors, int whole, four_steps *f)
+static ESV_INLINE void clear_steps(uint32_t vectors, sums *step)
 {
-    sums *low[] = {&f->step[0], &f->step[1], &f->both[0]};
-    sums *high[] = {&f->step[2], &f->step[3], &f->both[1]};
     for (uint32_t t = 0; t < STEPS; t++) {
-        clear(vectors, &f->step[t]);
+        clear(vectors, &step[t]);
     }
-    for (uint32_t p = 5; mixed >> p; p++) {
-        if (!(mixed >> p & 1)) {
-            continue;
-        }
-        sums bucket;
-        clear(vectors, &bucket);
-        if (whole) {
+}
+
+/* The patterns with steps of both pairs, with rows of 16 bytes. */
+static ESV_INLINE void add_mixed(const esv_tile *tile, const esv_lists *lists, uint32_t vectors,
+                                 two_pairs *pairs, sums *step)
+{
+    clear_steps(vectors, step);
+    for (uint32_t p = 5, mixed = lists->first[0]; mixed >> p; p++) {
+        if (mixed >> p & 1) {
+            sums bucket;
             cursor c = cursor_at(tile, lists, p);
+            clear(vectors, &bucket);
             add_next(vectors, &bucket, &c, lists->count[p]);
-        } else {
-            add_list(tile, lists, p, &bucket);
+            spread(vectors, &bucket, p, pairs, step);
         }
-        add_sums(vectors, &bucket, low[(p & 3) - 1]);
-        add_sums(vectors, &bucket, high[(p >> 2) - 1]);
     }
 }
 
-static ESV_APART void add_mixed_one(const esv_tile *tile, const esv_lists *lists, four_steps *f)
+static ESV_APART void add_mixed_one(const esv_tile *tile, const esv_lists *lists,
+                                    two_pairs *pairs, sums *step)
 {
-    add_mixed(tile, lists, lists->first[0], 2, 1, f);
+    add_mixed(tile, lists, 2, pairs, step);
 }
 
-static ESV_APART void add_mixed_two(const esv_tile *tile, const esv_lists *lists, four_steps *f)
+static ESV_APART void add_mixed_two(const esv_tile *tile, const esv_lists *lists,
+                                    two_pairs *pairs, sums *step)
 {
-    add_mixed(tile, lists, lists->first[0], VECTORS, 1, f);
+    add_mixed(tile, lists, VECTORS, pairs, step);
 }
 
 /* The steps of a pair, with patterns `unit`, 2 unit and 3 unit: rows of 16 bytes. */
@@ -159,68 +166,100 @@ static ESV_INLINE void add_pair(const esv_lists *lists, uint32_t unit, uint32_t 
 }
 
 static ESV_INLINE void add_single(const esv_tile *tile, const esv_lists *lists, uint32_t vectors,
-                                  four_steps *f)
+                                  sums *step)
 {
     cursor c = cursor_at(tile, lists, 1);
     sums s;
-    copy(vectors, &f->both[0], &s);
+    load(tile->bias, vectors * HALF, &s);
     add_next(vectors, &s, &c, lists->count[1]);
-    copy(vectors, &s, &f->step[0]);
+    copy(vectors, &s, step);
 }
 
-/* f->step, of which `steps` are used: bias and rows of 16 bytes of the steps of one nibble. */
-static ESV_INLINE void sum_whole(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
-                                 uint32_t vectors, four_steps *f)
+static ESV_INLINE void add_pairs(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
+                                 uint32_t vectors, sums *step)
 {
     uint32_t mixed = lists->first[0];
-    load(tile->bias, vectors * HALF, &f->both[0]);
-    if (steps == 1) {
-        add_single(tile, lists, vectors, f);
-        return;
-    }
-    copy(vectors, &f->both[0], &f->both[1]);
+    two_pairs pairs;
+    load(tile->bias, vectors * HALF, &pairs.both[0]);
+    copy(vectors, &pairs.both[0], &pairs.both[1]);
     if (mixed) {
-        (vectors == VECTORS ? add_mixed_two : add_mixed_one)(tile, lists, f);
+        (vectors == VECTORS ? add_mixed_two : add_mixed_one)(tile, lists, &pairs, step);
     }
     cursor c = cursor_at(tile, lists, 3);
-    add_pair(lists, 1, mixed, vectors, &c, &f->both[0], &f->step[0]);
+    add_pair(lists, 1, mixed, vectors, &c, &pairs.both[0], &step[0]);
     if (steps > 2) {
-        add_pair(lists, 4, mixed, vectors, &c, &f->both[1], &f->step[2]);
+        add_pair(lists, 4, mixed, vectors, &c, &pairs.both[1], &step[2]);
+    }
+}
+
+/* step, of which `steps` are used: bias and rows of 16 bytes of the steps of one nibble. */
+static ESV_INLINE void sum_whole(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
+                                 uint32_t vectors, sums *step)
+{
+    if (steps == 1) {
+        add_single(tile, lists, vectors, step);
+    } else {
+        add_pairs(tile, lists, steps, vectors, step);
     }
 }
 
 static ESV_APART void sum_one(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
-                              four_steps *f)
+                              sums *step)
 {
-    sum_whole(tile, lists, steps, 2, f);
+    sum_whole(tile, lists, steps, 2, step);
 }
 
 static ESV_APART void sum_two(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
-                              four_steps *f)
+                              sums *step)
 {
-    sum_whole(tile, lists, steps, VECTORS, f);
+    sum_whole(tile, lists, steps, VECTORS, step);
 }
 
-/* The same of rows in other forms. */
-static ESV_APART void sum_others(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
-                                 four_steps *f)
+static void add_list(const esv_tile *tile, esv_mve_adder *add, const esv_lists *lists,
+                     uint32_t list, sums *s)
 {
-    uint32_t mixed = lists->first[0];
-    load(tile->bias, tile->width, &f->both[0]);
-    f->both[1] = f->both[0];
-    if (mixed) {
-        add_mixed(tile, lists, mixed, VECTORS, 0, f);
+    if (lists->count[list]) {
+        add(tile, lists->row + lists->first[list], lists->count[list], s);
     }
-    for (uint32_t i = 0; i < (steps + 1) / 2; i++) {
-        add_list(tile, lists, i ? 12 : 3, &f->both[i]);
-    }
-    for (uint32_t t = 0; t < steps; t++) {
-        if (mixed) {
-            add_sums(VECTORS, &f->both[t / 2], &f->step[t]);
-        } else {
-            f->step[t] = f->both[t / 2];
+}
+
+static ESV_APART void add_mixed_others(const esv_tile *tile, esv_mve_adder *add,
+                                       const esv_lists *lists, two_pairs *pairs, sums *step)
+{
+    for (uint32_t p = 5, mixed = lists->first[0]; mixed >> p; p++) {
+        if (mixed >> p & 1) {
+            sums bucket;
+            clear(VECTORS, &bucket);
+            add_list(tile, add, lists, p, &bucket);
+            spread(VECTORS, &bucket, p, pairs, step);
         }
-        add_list(tile, lists, 1u << t, &f->step[t]);
+    }
+}
+
+/* Bias and what has steps of both pairs. */
+static ESV_INLINE void begin_others(const esv_tile *tile, esv_mve_adder *add,
+                                    const esv_lists *lists, two_pairs *pairs, sums *step)
+{
+    load(tile->bias, tile->width, &pairs->both[0]);
+    copy(VECTORS, &pairs->both[0], &pairs->both[1]);
+    clear_steps(VECTORS, step);
+    if (lists->first[0]) {
+        add_mixed_others(tile, add, lists, pairs, step);
+    }
+}
+
+/* As sum_whole, of rows in other forms. */
+static ESV_APART void sum_others(const esv_tile *tile, const esv_lists *lists, uint32_t steps,
+                                 sums *step)
+{
+    esv_mve_adder *add = esv_mve_adder_of(tile);
+    two_pairs pairs;
+    begin_others(tile, add, lists, &pairs, step);
+    add_list(tile, add, lists, 3, &pairs.both[0]);
+    add_list(tile, add, lists, 12, &pairs.both[1]);
+    for (uint32_t t = 0; t < steps; t++) {
+        add_sums(VECTORS, &pairs.both[t / 2], &step[t]);
+        add_list(tile, add, lists, 1u << t, &step[t]);
     }
 }
 
@@ -230,42 +269,54 @@ static uint32_t steps_in(const esv_tile *tile, uint32_t group)
     return left < STEPS ? left : STEPS;
 }
 
-static void sum_steps(const esv_tile *tile, const esv_lists *lists, uint32_t group, four_steps *f)
+static void sum_steps(const esv_tile *tile, const esv_lists *lists, uint32_t group, sums *step)
 {
     if (tile->row_bytes != ESV_LANES) {
-        sum_others(tile, &lists[group], steps_in(tile, group), f);
+        sum_others(tile, &lists[group], steps_in(tile, group), step);
     } else if (tile->width > ESV_LANES) {
-        sum_two(tile, &lists[group], steps_in(tile, group), f);
+        sum_two(tile, &lists[group], steps_in(tile, group), step);
     } else {
-        sum_one(tile, &lists[group], steps_in(tile, group), f);
+        sum_one(tile, &lists[group], steps_in(tile, group), step);
     }
+}
+
+static ESV_APART void fire_unusual(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
+{
+    sums step[STEPS];
+    neurons n;
+    memset(&n, 0, sizeof n);
+    load(tile->threshold, tile->width, &n.threshold);
+    for (uint32_t g = 0; STEPS * g < tile->time_steps; g++) {
+        sum_steps(tile, lists, g, step);
+        fire_some(step, steps_in(tile, g), STEPS * g, &n);
+    }
+    put_codes(&n, tile->width, codes);
 }
 
 static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
 {
-    four_steps groups[2];
-    for (uint32_t g = 0; STEPS * g < tile->time_steps; g++) {
-        sum_steps(tile, lists, g, &groups[g]);
+    uint32_t steps = tile->time_steps;
+    sums step[STEPS];
+    if (tile->width % ESV_LANES || (steps != 4 && steps != 1)) {
+        fire_unusual(tile, lists, codes);
+        return;
     }
-    if (tile->width % ESV_LANES) {
-        fire_narrow(groups, tile, codes);
-    } else if (tile->time_steps == 4) {
-        fire_steps(groups, 4, tile, codes);
-    } else if (tile->time_steps == 1) {
-        fire_steps(groups, 1, tile, codes);
+    sum_steps(tile, lists, 0, step);
+    if (steps == 4) {
+        fire_steps(step, 4, tile, codes);
     } else {
-        fire_steps(groups, tile->time_steps, tile, codes);
+        fire_steps(step, 1, tile, codes);
     }
 }
 
 static void narrow_spikes(const esv_tile *tile, const esv_lists *lists, int32_t *currents)
 {
-    four_steps f;
+    sums step[STEPS];
     for (uint32_t g = 0; STEPS * g < tile->time_steps; g++) {
         uint32_t steps = steps_in(tile, g);
-        sum_steps(tile, lists, g, &f);
+        sum_steps(tile, lists, g, step);
         for (uint32_t t = 0; t < steps; t++, currents += tile->width) {
-            widen(&f.step[t], tile->width, currents);
+            widen(&step[t], tile->width, currents);
         }
     }
 }
@@ -282,6 +333,7 @@ static ESV_INLINE void times_16(sums *s)
 static void narrow_levels(const esv_tile *tile, const esv_lists *lists, uint32_t nibbles,
                           int32_t *currents)
 {
+    esv_mve_adder *add = esv_mve_adder_of(tile);
     sums s, bias;
     clear(VECTORS, &s);
     load(tile->bias, tile->width, &bias);
@@ -290,7 +342,7 @@ static void narrow_levels(const esv_tile *tile, const esv_lists *lists, uint32_t
         clear(VECTORS, &running);
         times_16(&s);
         for (uint32_t level = ESV_LISTS; level-- > 1;) {
-            add_list(tile, &lists[g], level, &running);
+            add_list(tile, add, &lists[g], level, &running);
             add_sums(VECTORS, &running, &s);
         }
     }

@@ -33,8 +33,8 @@ static ESV_INLINE uint32_t load_word(const void *from)
 }
 
 /* spike_sort_dsp.c. A pattern has a low and a high pair of steps; small lists with steps of both
- * are dissolved. Lists 3, 1, 2, 12, 4 and 8 follow each other without gaps; first[0] becomes the set
- * of the lists with steps of both pairs that are left. */
+ * are dissolved. Lists 3, 1, 2, 12, 4 and 8 follow each other without gaps; first[0] becomes the
+ * set of the lists with steps of both pairs that are left. */
 void esv_dsp_sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
                   int dissolve, esv_lists *lists, void *scratch);
 

@@ -1,4 +1,5 @@
-/* Packed rows of fewer than 8 bits, summed field by field, and narrow rows (spike_mve.h, weights.h).
+/* Packed rows of fewer than 8 bits, summed field by field, and rows of 8 bits (spike_mve.h,
+ * weights.h).
  */
 #include "spike_mve.h"
 
@@ -35,15 +36,14 @@ static ESV_APART void add_whole(const esv_tile *tile, const uint16_t *row, uint3
     }
 }
 
-/* The sums of one tile while its rows are added, field by field. Codes of 4 bits are summed together
- * with what stands above them, which is summed once more; so are those of 2 bits, whose bytes hold
- * channels 0 to 3 in four shifts. The 1-bit codes of a row are a predicate of 16 bytes. */
+/* The sums of one tile while its rows are added, field by field. Codes of 4 bits are summed
+ * together with what stands above them, which is summed once more; so are those of 2 bits, whose
+ * bytes hold channels 0 to 3 in four shifts. The 1-bit codes of a row are a predicate of 16
+ * bytes. */
 typedef struct {
     uint16x8_t all, above;
     uint8x16_t twos, ones;
 } fields;
-
-#define CHUNK 85 /* rows whose fields of 2 bits a byte holds */
 
 static ESV_INLINE uint32_t load_word(const uint8_t *from)
 {
@@ -76,12 +76,14 @@ static ESV_INLINE void add_row(const uint8_t *at, uint32_t bits, int8x16_t shift
 }
 
 /* s (2 vectors) += bytes << shift. */
-static ESV_INLINE void add_bytes(uint8x16_t bytes, int32_t shift, int16x8_t *s)
+static ESV_INLINE void add_bytes(uint8x16_t bytes, int shift, int16x8_t *s)
 {
     uint8_t channel[ESV_LANES];
     vst1q_u8(channel, bytes);
+#pragma GCC unroll 2
     for (uint32_t i = 0; i < 2; i++) {
-        uint16x8_t some = vshlq_r_u16(vldrbq_u16(channel + HALF * i), shift);
+        uint16x8_t some = vldrbq_u16(channel + HALF * i);
+        some = shift ? vshlq_n_u16(some, shift) : some;
         s[i] = vaddq_s16(s[i], vreinterpretq_s16_u16(some));
     }
 }
@@ -116,44 +118,59 @@ static ESV_INLINE uint8x16_t only_twos(uint8x16_t all)
     return vsubq_u8(all, vshlq_n_u8(vld1q_u8(bytes + 4), 2));
 }
 
+/* What stands above the 4 bits, in bytes. */
+static ESV_INLINE void add_high(const fields *f, uint32_t bits, int16x8_t *s)
+{
+    uint8x16_t sum = f->ones;
+    if (bits & 2) {
+        sum = bits & 1 ? vshlq_n_u8(sum, 2) : sum;
+        sum = vaddq_u8(sum, only_twos(f->twos));
+    }
+    if (bits & 3) {
+        add_bytes(sum, bits & 4, s);
+    }
+}
+
+/* s (2 vectors) += the codes of one tile's packed rows, as many as bytes hold. */
 static ESV_INLINE void add_chunk(const uint8_t *rows, uint32_t bits, const uint16_t *row,
                                  uint32_t count, int16x8_t *s)
 {
-    const int8_t shift[ESV_LANES] = {0, 0, 0, 0, -2, -2, -2, -2, -4, -4, -4, -4, -6, -6, -6, -6};
+    static const int8_t shift[ESV_LANES] = {0,  0,  0,  0,  -2, -2, -2, -2,
+                                            -4, -4, -4, -4, -6, -6, -6, -6};
     int8x16_t shifts = vld1q_s8(shift);
     fields f = {vdupq_n_u16(0), vdupq_n_u16(0), vdupq_n_u8(0), vdupq_n_u8(0)};
-    for (const uint16_t *end = row + count; row < end;) {
+    for (; count; count--) {
         add_row(rows + *row++ * (2 * bits), bits, shifts, &f);
     }
     if (bits & 4) {
         add_fours(&f, s);
     }
-    if (bits & 2) {
-        add_bytes(only_twos(f.twos), bits & 4, s);
-    }
-    if (bits & 1) {
-        add_bytes(f.ones, (int32_t)bits - 1, s);
-    }
+    add_high(&f, bits, s);
 }
 
 /* The codes of one tile's packed rows less the code of 0, count times. */
 static ESV_INLINE void add_codes(const uint8_t *rows, uint32_t bits, const uint16_t *row,
                                  uint32_t count, int16x8_t *s)
 {
-    int16_t zeros = (int16_t)(count << (bits - 1));
-    s[0] = vsubq_n_s16(s[0], zeros);
-    s[1] = vsubq_n_s16(s[1], zeros);
-    for (uint32_t n; count; count -= n, row += n) {
-        n = count < CHUNK || bits == 4 ? count : CHUNK;
-        add_chunk(rows, bits, row, n, s);
+    const uint32_t most = bits == 4 ? UINT16_MAX : bits & 2 ? bits & 1 ? 36 : 85 : 255;
+    int16_t zeros = (int16_t)(0u - (count << (bits - 1)));
+    int16x8_t sum[2] = {vaddq_n_s16(s[0], zeros), vaddq_n_s16(s[1], zeros)};
+    for (; count > most; count -= most, row += most) {
+        add_chunk(rows, bits, row, most, sum);
     }
+    add_chunk(rows, bits, row, count, sum);
+    s[0] = sum[0];
+    s[1] = sum[1];
 }
 
 #define ADD_CODES(bits)                                                                            \
-    static ESV_APART void add_##bits(const uint8_t *rows, const uint16_t *row, uint32_t count,     \
-                                     int16x8_t *s)                                                 \
+    static void add_##bits(const esv_tile *tile, const uint16_t *row, uint32_t count, sums *s)     \
     {                                                                                              \
-        add_codes(rows, bits, row, count, s);                                                      \
+        const uint8_t *rows = tile->rows;                                                          \
+        add_codes(rows, bits, row, count, s->v);                                                   \
+        if (tile->width > ESV_LANES) {                                                             \
+            add_codes(rows + tile->tile_bytes, bits, row, count, s->v + 2);                        \
+        }                                                                                          \
     }
 ADD_CODES(2)
 ADD_CODES(3)
@@ -162,25 +179,13 @@ ADD_CODES(5)
 ADD_CODES(6)
 ADD_CODES(7)
 
-static void (*const add_packed[])(const uint8_t *, const uint16_t *, uint32_t, int16x8_t *) = {
-    add_2, add_3, add_4, add_5, add_6, add_7,
-};
-
-void esv_mve_add_rows(const esv_tile *tile, const uint16_t *row, uint32_t count, sums *s)
+esv_mve_adder *esv_mve_adder_of(const esv_tile *tile)
 {
-    if (!count) {
-        return;
+    static esv_mve_adder *const packed[] = {add_2, add_3, add_4, add_5, add_6, add_7};
+    if (tile->bits < 8) {
+        return packed[tile->bits - 2];
     }
-    if (tile->row_bytes == ESV_LANES) {
-        add_whole(tile, row, count, s);
-    } else if (tile->bits == 8) {
-        add_narrow(tile, row, count, s);
-    } else {
-        const uint8_t *rows = tile->rows;
-        for (uint32_t i = 0; i < esv_mve_vectors(tile); i += 2, rows += tile->tile_bytes) {
-            add_packed[tile->bits - 2](rows, row, count, s->v + i);
-        }
-    }
+    return tile->row_bytes == ESV_LANES ? add_whole : add_narrow;
 }
 
 #else

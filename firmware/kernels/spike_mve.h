@@ -1,5 +1,5 @@
-/* What the files of the spiking convolution for Armv8.1-M's vector extension (Cortex-M55) share. The
- * sums of a tile are two vectors of int16; two neighbouring tiles are worked on at a time.
+/* What the files of the spiking convolution for Armv8.1-M's vector extension (Cortex-M55) share.
+ * The sums of a tile are two vectors of int16; two neighbouring tiles are worked on at a time.
  */
 #ifndef ESV_SPIKE_MVE_H
 #define ESV_SPIKE_MVE_H
@@ -23,24 +23,19 @@ typedef struct {
 } sums;
 
 /* spike_sort_mve.c. A pattern has a low and a high pair of steps; small lists with steps of both
- * are dissolved. Lists 3, 1, 2, 12, 4 and 8 follow each other without gaps; first[0] becomes the set
- * of the lists with steps of both pairs that are left. */
+ * are dissolved. Lists 3, 1, 2, 12, 4 and 8 follow each other without gaps; first[0] becomes the
+ * set of the lists with steps of both pairs that are left. */
 void esv_mve_sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
                   int dissolve, esv_lists *lists, void *scratch);
 
-/* spike_fields_mve.c: *s += rows in whatever form, of which there is one at least. */
-void esv_mve_add_rows(const esv_tile *tile, const uint16_t *row, uint32_t count, sums *s);
+/* spike_fields_mve.c: how rows of the tile's form are added to *s. */
+typedef void esv_mve_adder(const esv_tile *tile, const uint16_t *row, uint32_t count, sums *s);
+esv_mve_adder *esv_mve_adder_of(const esv_tile *tile);
 
 /* spike_wide_mve.c: sums in int32. */
 void esv_mve_wide_spikes(const esv_tile *tile, const esv_lists *lists, int32_t *currents);
 void esv_mve_wide_levels(const esv_tile *tile, const esv_lists *lists, uint32_t nibbles,
                          int32_t *currents);
-
-/* The vectors that a tile of this width uses. */
-static ESV_INLINE uint32_t esv_mve_vectors(const esv_tile *tile)
-{
-    return tile->width > ESV_LANES ? VECTORS : VECTORS / 2;
-}
 
 static ESV_INLINE void clear(uint32_t vectors, sums *s)
 {

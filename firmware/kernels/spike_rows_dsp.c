@@ -3,10 +3,27 @@
 
 #ifdef ESV_DSP
 
+/* Eight rows of 16 int8: r0 is row 0, r1 is at the number of the next row, r3 at the row, r4 to r11
+ * are the sums. The number of the next row is read and its address made while this one is added, so
+ * that nothing waits for a load. One number too many is read: lists are never full. */
+#define EIGHT_ROWS                                                                                 \
+    ".rept 8\n"                                                                                    \
+    "ldrd r12, lr, [r3]\n"                                                                         \
+    "ldrh.w r2, [r1], #2\n"                                                                        \
+    "sxtab16 r4, r4, r12\n"                                                                        \
+    "sxtab16 r5, r5, r12, ror #8\n"                                                                \
+    "sxtab16 r6, r6, lr\n"                                                                         \
+    "sxtab16 r7, r7, lr, ror #8\n"                                                                 \
+    "ldrd r12, lr, [r3, #8]\n"                                                                     \
+    "add.w r3, r0, r2, lsl #4\n"                                                                   \
+    "sxtab16 r8, r8, r12\n"                                                                        \
+    "sxtab16 r9, r9, r12, ror #8\n"                                                                \
+    "sxtab16 r10, r10, lr\n"                                                                       \
+    "sxtab16 r11, r11, lr, ror #8\n"                                                               \
+    ".endr\n"
+
 /* *to = *from + rows of 16 int8. Eight rows a turn, of which the first turn skips as many as do not
- * make eight; a turn ends with a look at the end of the list, which has no register. The number of
- * the next row is read and its address made while this one is added, so that nothing waits for a
- * load. One number too many is read: lists are never full. */
+ * make eight; a turn ends with a look at the end of the list, which has no register. */
 static ESV_APART void add_rows_8(const void *rows, const uint16_t *row, const sums *from,
                                  uint32_t count, sums *to)
 {
@@ -24,20 +41,7 @@ static ESV_APART void add_rows_8(const void *rows, const uint16_t *row, const su
                    "bx r12\n"
                    ".p2align 2\n"
                    "1:\n"
-                   ".rept 8\n"
-                   "ldrd r12, lr, [r3]\n"
-                   "ldrh.w r2, [r1], #2\n"
-                   "sxtab16 r4, r4, r12\n"
-                   "sxtab16 r5, r5, r12, ror #8\n"
-                   "sxtab16 r6, r6, lr\n"
-                   "sxtab16 r7, r7, lr, ror #8\n"
-                   "ldrd r12, lr, [r3, #8]\n"
-                   "add.w r3, r0, r2, lsl #4\n"
-                   "sxtab16 r8, r8, r12\n"
-                   "sxtab16 r9, r9, r12, ror #8\n"
-                   "sxtab16 r10, r10, lr\n"
-                   "sxtab16 r11, r11, lr, ror #8\n"
-                   ".endr\n"
+                   EIGHT_ROWS
                    "ldr r2, %[end]\n"
                    "cmp r1, r2\n"
                    "bls 1b\n"
@@ -104,20 +108,7 @@ void esv_dsp_add_steps(const esv_tile *tile, const esv_lists *lists, uint32_t mi
                    "b 9f\n"
                    ".p2align 2\n"
                    "8:\n"
-                   ".rept 8\n"
-                   "ldrd r12, lr, [r3]\n"
-                   "ldrh.w r2, [r1], #2\n"
-                   "sxtab16 r4, r4, r12\n"
-                   "sxtab16 r5, r5, r12, ror #8\n"
-                   "sxtab16 r6, r6, lr\n"
-                   "sxtab16 r7, r7, lr, ror #8\n"
-                   "ldrd r12, lr, [r3, #8]\n"
-                   "add.w r3, r0, r2, lsl #4\n"
-                   "sxtab16 r8, r8, r12\n"
-                   "sxtab16 r9, r9, r12, ror #8\n"
-                   "sxtab16 r10, r10, lr\n"
-                   "sxtab16 r11, r11, lr, ror #8\n"
-                   ".endr\n"
+                   EIGHT_ROWS
                    "ldr r2, %[end]\n"
                    "cmp r1, r2\n"
                    "blo 8b\n"

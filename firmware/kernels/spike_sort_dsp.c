@@ -61,15 +61,31 @@ static ESV_APART void place_patterns(const uint8_t *bytes, uint32_t count, uint3
     place_word(last_nibbles(bytes, count, shift, mask), k, to);
 }
 
+/* The numbers of the bytes of a word that are not 0, of which the first is k. */
+static ESV_INLINE uint16_t *append(uint32_t word, uint32_t k, uint16_t *to)
+{
+    for (; word; word >>= 8, k++) {
+        if (word & 0xFF) {
+            *to++ = (uint16_t)k;
+        }
+    }
+    return to;
+}
+
 /* One step: there is but one list, and it needs no counting. */
 static ESV_APART void sort_single(const uint8_t *bytes, uint32_t count, uint32_t shift,
                                   esv_lists *lists)
 {
-    uint16_t *to[2] = {NULL, lists->row};
+    const uint32_t ones = 0x01010101u;
+    uint16_t *to = lists->row;
+    uint32_t k = 0;
     memset(lists->first, 0, sizeof lists->first);
     memset(lists->count, 0, sizeof lists->count);
-    place_patterns(bytes, count, shift, 0x01010101u, to);
-    lists->count[1] = (uint16_t)(to[1] - lists->row);
+    for (; k + 4 <= count; k += 4) {
+        to = append(load_word(bytes + k) >> shift & ones, k, to);
+    }
+    to = append(last_nibbles(bytes, count, shift, ones), k, to);
+    lists->count[1] = (uint16_t)(to - lists->row);
 }
 
 /* Rows whose buckets would be too small, until they join the lists of their low and high pairs. */

@@ -5,7 +5,7 @@
 
 /* Buckets of at most this many rows are dissolved, by measurement. Their rows take two entries more
  * while sorting, up to HALF - 1 are lost: ESV_LIST_SLACK must hold 2 * MIXED * DISSOLVED + 7. */
-#define DISSOLVED 3
+#define DISSOLVED 4
 #define MIXED 9 /* patterns with steps of both pairs */
 
 /* A counting sort in eight lanes: each lane counts its own inputs, then each has its own place in
@@ -100,23 +100,22 @@ static ESV_INLINE void place_lanes(lane_table *table, uint32_t first, const uint
     }
 }
 
-/* Small lists of patterns with steps of both pairs are to give way: returns their set. first[0]
+/* Small lists of patterns with steps of both pairs are to give way: returns their set. *kept
  * becomes the set of others. */
-static uint32_t choose_dissolved(esv_lists *lists)
+static uint32_t choose_dissolved(esv_lists *lists, uint32_t *kept)
 {
-    uint32_t kept = 0, gone = 0;
+    uint32_t gone = 0;
 #pragma GCC unroll 9
     for (uint32_t i = 0; i < MIXED; i++) {
         uint32_t p = i / 3 * 4 + i % 3 + 5, n = lists->count[p];
         if (n > DISSOLVED) {
-            kept |= 1u << p;
+            *kept |= 1u << p;
         } else if (n) {
             gone |= 1u << p;
             lists->count[p & 3] = (uint16_t)(lists->count[p & 3] + n);
             lists->count[p & 12] = (uint16_t)(lists->count[p & 12] + n);
         }
     }
-    lists->first[0] = (uint16_t)kept;
     return gone;
 }
 
@@ -151,6 +150,25 @@ static void dissolve_lists(esv_lists *lists, uint32_t gone, uint16_t *own)
     }
 }
 
+/* From what the lanes have counted to the lists and the lanes' places in them; own: what each list
+ * holds before others are dissolved. Returns the set of those that are. */
+static ESV_INLINE uint32_t plan(lane_table *table, int dissolve, esv_lists *lists, uint16_t *own)
+{
+    uint32_t gone = 0, kept = 0;
+    sum_lanes(table, 0, lists->count);
+    sum_lanes(table, HALF, lists->count);
+    memcpy(own, lists->count, sizeof lists->count);
+    if (dissolve) {
+        gone = choose_dissolved(lists, &kept);
+    }
+    lay_out(lists, lists->first);
+    place_lanes(table, 0, lists->first);
+    place_lanes(table, HALF, lists->first);
+    lists->first[0] = (uint16_t)kept;
+    lists->count[0] = 0;
+    return gone;
+}
+
 static ESV_INLINE void sort(const uint8_t *bytes, uint32_t count, lane_index index, int shifted,
                             int dissolve, esv_lists *lists)
 {
@@ -158,17 +176,8 @@ static ESV_INLINE void sort(const uint8_t *bytes, uint32_t count, lane_index ind
     uint16_t own[ESV_LISTS];
     clear_table(&table);
     count_patterns(bytes, count, index, shifted, &table);
-    sum_lanes(&table, 0, lists->count);
-    sum_lanes(&table, HALF, lists->count);
-    vst1q_u16(own, vld1q_u16(lists->count));
-    vst1q_u16(own + HALF, vld1q_u16(lists->count + HALF));
-    uint32_t gone = dissolve ? choose_dissolved(lists) : 0, kept = lists->first[0];
-    lay_out(lists, lists->first);
-    place_lanes(&table, 0, lists->first);
-    place_lanes(&table, HALF, lists->first);
+    uint32_t gone = plan(&table, dissolve, lists, own);
     place_patterns(bytes, count, index, shifted, &table, lists->row);
-    lists->first[0] = (uint16_t)kept;
-    lists->count[0] = 0;
     dissolve_lists(lists, gone, own);
 }
 
@@ -187,7 +196,8 @@ static ESV_APART void sort_high(const uint8_t *bytes, uint32_t count, lane_index
 void esv_mve_sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
                   int dissolve, esv_lists *lists, void *scratch)
 {
-    lane_index index = {-4, vdupq_n_u16((uint16_t)mask), vmulq_n_u16(vidupq_n_u16(0, 1), ESV_LISTS)};
+    uint16x8_t lane = vmulq_n_u16(vidupq_n_u16(0, 1), ESV_LISTS);
+    lane_index index = {-4, vdupq_n_u16((uint16_t)mask), lane};
     (void)scratch;
     (nibble ? sort_high : sort_low)(bytes, count, index, dissolve, lists);
 }

@@ -22,7 +22,7 @@ static ESV_APART void add_list_wide(const esv_tile *tile, const esv_lists *lists
         sums s;
         n = left < 256 ? left : 256;
         clear(VECTORS, &s);
-        esv_mve_add_rows(tile, row, n, &s);
+        esv_mve_adder_of(tile)(tile, row, n, &s);
         widen(&s, tile->width, part);
         add_all(tile->width, part, sum);
     }

@@ -21,6 +21,12 @@ def test_kernels_equal_the_definition(host, layer, kernel):
     host.check(kernel, host.open(layer, Firing(20, "lif")))
 
 
+@pytest.mark.parametrize("bits", range(2, 8))
+def test_packed_weights_equal_the_definition(host, bits):
+    host.reset()
+    host.check("ours", host.open(LAYERS[0].packed(bits), Firing(20)))
+
+
 @pytest.mark.parametrize("source", ["lif", "bernoulli"])
 @pytest.mark.parametrize("rate", [5, 15, 40])
 def test_spikes_have_the_asked_rate(host, source, rate):
