@@ -16,8 +16,9 @@
 
 static int read_codes(const char *path, uint8_t *codes, size_t count);
 
-/* Writes the three numbers to `answer`; returns 0 when the words make no sense. */
-static int run(int count, char **words, uint32_t *answer)
+/* Writes the three numbers to `answer`; returns 0 when the words make no sense. Not inlined: bare
+ * metal must not use a vector register before it has switched them on. */
+static __attribute__((noinline)) int run(int count, char **words, uint32_t *answer)
 {
     uint32_t n[WORDS - 2];
     for (int i = 2; i < count && i < WORDS; i++) {

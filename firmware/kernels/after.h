@@ -7,7 +7,7 @@
 
 #include "esv_kernels.h"
 
-#define ESV_TILE ESV_LANES /* channels that kernels work on at a time: their sums are on the stack */
+#define ESV_TILE ESV_LANES /* channels that kernels work on at a time, sums on the stack */
 
 /* Inlined whatever the compiler thinks: a constant width or kind only helps where it is known. */
 #define ESV_INLINE inline __attribute__((always_inline))

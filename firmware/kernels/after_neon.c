@@ -130,10 +130,11 @@ INLINE void lif_tile(const tile *k, const uint32_t steps)
     }
 }
 
-/* Under the same current c at all steps the membrane before any spike is floor(c - c / 2^n) after n
- * steps, so that the first spike is at the first n at which c reaches
+/* Under the same current c at all steps the membrane before any spike is floor(c - c / 2^n) after
+ * n steps, so that the first spike is at the first n at which c reaches
  *   threshold * 2^n / (2^n - 1), rounded up;
- * from there on every n-th step fires. Where the threshold is not positive the first step decides. */
+ * from there on every n-th step fires. Where the threshold is not positive the first step decides.
+ */
 static void find_reach(const esv_after *after, uint32_t first, uint32_t n,
                        int32_t reach[MOST_STEPS][ESV_TILE])
 {

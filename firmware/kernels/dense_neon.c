@@ -20,7 +20,8 @@ typedef int esv_not_empty; /* on other processors */
 
 #define MULTIPLY_ALL(lane)                                                                         \
     do {                                                                                           \
-        int16x8_t low = vld1q_s16(weight + 16 * (lane)), high = vld1q_s16(weight + 16 * (lane) + 8); \
+        int16x8_t low = vld1q_s16(weight + 16 * (lane));                                           \
+        int16x8_t high = vld1q_s16(weight + 16 * (lane) + 8);                                      \
         MULTIPLY(sum[0], x[0], lane);                                                              \
         MULTIPLY(sum[1], x[1], lane);                                                              \
         MULTIPLY(sum[2], x[2], lane);                                                              \

@@ -1,6 +1,6 @@
-/* Depthwise convolution: with weights of 8 bits four channels at a time, whose sums stay in registers
- * of a small processor while the taps pass. Packed weights: taps outermost, a row is unpacked for all
- * its channels. */
+/* Depthwise convolution: with weights of 8 bits four channels at a time, whose sums stay in
+ * registers of a small processor while the taps pass. Packed weights: taps outermost, a row is
+ * unpacked for all its channels. */
 #include <string.h>
 
 #include "dense.h"

@@ -92,8 +92,8 @@ static void fill_line(const job *j, int32_t y, uint8_t *line)
     }
 }
 
-/* The windows of four columns from x on, possibly beyond the last one: a stretch of every line each.
- * What is copied beyond a stretch is overwritten by the next one, or meets weights of 0. */
+/* The windows of four columns from x on, possibly beyond the last one: a stretch of every line
+ * each. What is copied beyond a stretch is overwritten by the next one, or meets weights of 0. */
 static void gather(const job *j, const part *p, uint32_t x)
 {
     uint32_t next = (uint32_t)j->window->stride * j->window->channels * j->bytes;

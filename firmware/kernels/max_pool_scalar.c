@@ -1,4 +1,4 @@
-/* Max pooling of spikes is OR, and OR knows no channels: whole machine words of a pixel at a time. */
+/* Max pooling of spikes is OR, and OR knows no channels: whole words of a pixel at a time. */
 #include <stddef.h>
 #include <string.h>
 

@@ -28,6 +28,16 @@ typedef struct {
     uint16_t first[ESV_LISTS], count[ESV_LISTS];
 } esv_lists;
 
+/* The highest level of which there are any inputs; 0 without. */
+static inline uint32_t esv_top_level(const esv_lists *lists)
+{
+    uint32_t level = ESV_LISTS - 1;
+    while (level && !lists->count[level]) {
+        level--;
+    }
+    return level;
+}
+
 /* Weights and constants of the channels that a kernel works on at a time. */
 typedef struct {
     const void *rows;    /* (K, width) expanded weights; or packed tiles of the file in place */

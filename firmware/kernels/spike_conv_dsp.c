@@ -278,7 +278,7 @@ static void narrow_levels(const esv_tile *tile, const esv_lists *lists, uint32_t
         for (uint32_t i = 0; i < PAIRS; i++) {
             s.pair[i] = s.pair[i] << 4 & BOTH(0xFFF0);
         }
-        for (uint32_t level = ESV_LISTS; level-- > 1;) {
+        for (uint32_t level = esv_top_level(&lists[g]); level > 0; level--) {
             add_list(tile, &lists[g], level, &running, &running);
             add_sums(&s, &running);
         }
@@ -339,7 +339,7 @@ static void wide_levels(const esv_tile *tile, const esv_lists *lists, uint32_t n
         for (uint32_t c = 0; c < tile->width; c++) {
             currents[c] = (int32_t)((uint32_t)currents[c] << 4);
         }
-        for (uint32_t level = ESV_LISTS; level-- > 1;) {
+        for (uint32_t level = esv_top_level(&lists[g]); level > 0; level--) {
             add_list_wide(tile, &lists[g], level, running);
             add_all(tile->width, running, currents);
         }

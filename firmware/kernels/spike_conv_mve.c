@@ -341,7 +341,7 @@ static void narrow_levels(const esv_tile *tile, const esv_lists *lists, uint32_t
         sums running;
         clear(VECTORS, &running);
         times_16(&s);
-        for (uint32_t level = ESV_LISTS; level-- > 1;) {
+        for (uint32_t level = esv_top_level(&lists[g]); level > 0; level--) {
             add_list(tile, add, &lists[g], level, &running);
             add_sums(VECTORS, &running, &s);
         }

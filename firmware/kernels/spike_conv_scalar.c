@@ -173,7 +173,7 @@ static void sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t ni
         for (uint32_t i = 0; i < tile->width; i++) {
             sum[i] *= 16;
         }
-        for (uint32_t level = ESV_LISTS; level-- > 1;) {
+        for (uint32_t level = esv_top_level(&lists[g]); level > 0; level--) {
             add_list(tile, &lists[g], level, running);
             add_all(tile->width, running, sum);
         }

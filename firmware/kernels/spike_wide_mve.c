@@ -56,7 +56,7 @@ void esv_mve_wide_levels(const esv_tile *tile, const esv_lists *lists, uint32_t 
         for (uint32_t c = 0; c < tile->width; c++) {
             currents[c] = (int32_t)((uint32_t)currents[c] << 4);
         }
-        for (uint32_t level = ESV_LISTS; level-- > 1;) {
+        for (uint32_t level = esv_top_level(&lists[g]); level > 0; level--) {
             add_list_wide(tile, &lists[g], level, running);
             add_all(tile->width, running, currents);
         }
