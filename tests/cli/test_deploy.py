@@ -46,8 +46,8 @@ def test_deploy_to_the_host_proves_the_logits(tmp_path):
 
 
 def test_threads_give_the_same_logits_and_are_written_down(tmp_path):
-    run = edgesvit("deploy", "--target", "host", "--images", "3", "--threads", "3", "--json", "--run",
-                   str(tmp_path / "run"))
+    run = edgesvit("deploy", "--target", "host", "--images", "3", "--threads", "3", "--json",
+                   "--run", str(tmp_path / "run"))
     assert run.returncode == 0, run.stderr
     [result] = answer(run)["results"]
     assert result["logits_equal"] == 3 and result["environment"]["threads"] == 3
