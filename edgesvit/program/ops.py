@@ -294,8 +294,8 @@ def scratch_bytes(op: Op, program: Program) -> int:
 def _spike_scratch(op: SpikeConv, source: Value, steps: int) -> int:
     """Memory in which one output token can be worked on, as firmware/kernels/spike_gather.c lays it
     out: the bytes of a window, of levels those of T steps and of their patterns, 2 bytes an input
-    to sort them, the currents of a tile (with pooling twice) and for each pooled position the lists of
-    inputs that fire: one set for each four steps, or for each step and nibble of levels.
+    to sort them, the currents of a tile (with pooling twice) and for each pooled position the lists
+    of inputs that fire: one set for each four steps, or for each step and nibble of levels.
     """
     rows = op.weight.shape[0]
     sets, planes, room, patterns = -(-steps // 4), 1, 1, 0
