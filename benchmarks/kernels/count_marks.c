@@ -3,37 +3,18 @@
  *     qemu-aarch64 -plugin libmarks.so,out=FILE[,blocks=yes][,begin=0xADDR,end=0xADDR] PROGRAM
  *
  * A mark is the system call getppid, which no library calls of its own accord, or reaching the
- * function at `begin` or `end`. Writes `mark N` for each, N the instructions of the whole process so far; with blocks=yes, at the end, `block ADDRESS
- * INSTRUCTIONS EXECUTIONS` for what ran between the first and the second mark.
- * Debian ships no header for the plug-in interface: see firmware/emulation/count_instructions.c.
+ * function at `begin` or `end`. Writes `mark N` for each, N the instructions of the whole process so
+ * far; with blocks=yes, at the end, `block ADDRESS INSTRUCTIONS EXECUTIONS` for what ran between the
+ * first and the second mark.
  */
 #include <inttypes.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
+#include "qemu_plugin.h"
+
 #define GETPPID 173 /* on aarch64 */
-
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-enum { INLINE_ADD_U64 = 0, CB_NO_REGS = 0 };
-
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, void (*)(plugin_id, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int, void *, uint64_t);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *,
-                                            void (*)(unsigned int, void *), int, void *);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
-void qemu_plugin_register_vcpu_syscall_cb(plugin_id,
-                                          void (*)(plugin_id, unsigned int, int64_t, uint64_t,
-                                                   uint64_t, uint64_t, uint64_t, uint64_t,
-                                                   uint64_t, uint64_t, uint64_t));
-void qemu_plugin_register_atexit_cb(plugin_id, void (*)(plugin_id, void *), void *);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
-uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
 
 EXPORT int qemu_plugin_version = 1;
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgesvit.errors import EdgesvitError
 from edgesvit.lower.compile import build
-from edgesvit.resources import cache_dir
+from edgesvit.resources import cache_dir, shipped
 from peers.arm_root import ArmRoot
 
 HERE = Path(__file__).resolve().parent
@@ -19,7 +19,9 @@ MEASURED = 4  # inferences between the marks of arm_guest.py
 def plugin() -> Path:
     """The QEMU plug-in that counts between marks."""
     source = HERE.parent / "kernels" / "count_marks.c"
-    return build("cc", [source], ["-O2", "-shared", "-fPIC"], "libmarks.so")
+    header = shipped("firmware") / "emulation" / "qemu_plugin.h"
+    return build("cc", [source], ["-O2", "-shared", "-fPIC", f"-I{header.parent}"], "libmarks.so",
+                 depends=[header])
 
 
 def instructions(root: ArmRoot, cpu: str, peer: str, models: list[bytes]) -> list[int]:

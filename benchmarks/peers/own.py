@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgesvit.boards.runner import counting_plugin
 from edgesvit.errors import EdgesvitError
 from edgesvit.lower.compile import STRICT, build, need
 from edgesvit.resources import cache_dir, shipped
@@ -144,8 +145,7 @@ def counted(cpu: str, program: Path, words: list[str]) -> list[int]:
 
 
 def _count(cpu: str, program: Path, words: list[str]) -> list[int]:
-    source = shipped("firmware") / "emulation" / "count_instructions.c"
-    plugin = build("cc", [source], ["-O2", "-shared", "-fPIC"], "libcount.so")
+    plugin = counting_plugin()
     begin, end = (_address(program, f"bench_{edge}") for edge in ("begin", "end"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "counts")

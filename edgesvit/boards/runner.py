@@ -58,9 +58,15 @@ def _run(prefix: list[str], artifact: Artifact, target: Target, program: Path,
     return run
 
 
+def counting_plugin() -> Path:
+    """The QEMU plug-in that counts instructions between two addresses."""
+    folder = shipped("firmware") / "emulation"
+    return build("cc", [folder / "count_instructions.c"], ["-O2", "-shared", "-fPIC"],
+                 "libcount.so", depends=[folder / "qemu_plugin.h"])
+
+
 def _plugin_flags(emulator: list[str], runner: Path, counts: Path) -> list[str]:
-    source = shipped("firmware") / "emulation" / "count_instructions.c"
-    plugin = build("cc", [source], ["-O2", "-shared", "-fPIC"], "libcount.so")
+    plugin = counting_plugin()
     begin, end = (_symbol(runner, f"edgesvit_roi_{edge}") for edge in ("begin", "end"))
     flags = ["-plugin", f"{plugin},begin={begin:#x},end={end:#x},out={counts}"]
     try:  # a runner without arguments prints its usage and fails; a bad plug-in fails otherwise

@@ -3,31 +3,14 @@
  *     qemu-aarch64 -plugin libcount.so,begin=0xADDR,end=0xADDR,out=FILE edgesvit-runner ...
  *
  * Writes one decimal number a line: the instructions executed between reaching `begin` and reaching
- * `end`. Debian ships no header for the plug-in interface (QEMU manual, "TCG plugins", version 1 of
- * the API), so the few functions used are declared here.
+ * `end`.
  */
 #include <inttypes.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
-
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-enum { INLINE_ADD_U64 = 0, CB_NO_REGS = 0 };
-
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, void (*)(plugin_id, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int, void *, uint64_t);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *,
-                                            void (*)(unsigned int, void *), int, void *);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
+#include "qemu_plugin.h"
 
 EXPORT int qemu_plugin_version = 1;
 

@@ -114,7 +114,8 @@ static void ready(const esv_spike_layer *l, const esv_spike_memory *m, const esv
     point_at(l, r);
 }
 
-static void fire(const esv_spike_layer *l, const ready_tile *r, uint32_t token, const esv_lists *lists)
+static void fire(const esv_spike_layer *l, const ready_tile *r, uint32_t token,
+                 const esv_lists *lists)
 {
     const esv_after *after = &r->conv->after;
     uint8_t *out = (uint8_t *)after->out + token * after->channels + r->first;
