@@ -58,7 +58,8 @@ def row(folder: RunFolder) -> tuple:
     program = program_of(card, weights, data)
     model = model_from_arrays(card.config, weights)
     as_trained = Dataset(data.images, data.labels, data.classes, card.mean, card.std, data.name)
-    rounded = 100 * fake_quantized_accuracy(model, as_trained, card.weight_bits)
+    rounded = 100 * fake_quantized_accuracy(model, as_trained, card.weight_bits,
+                                            card.layer_bits)
     rate, union = firing(program, data)
     parameters = sum(p.numel() for p in model.parameters())
     minutes = sum(line["seconds"] for line in read_lines(folder.path / "metrics.jsonl")) / 60

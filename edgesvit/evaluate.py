@@ -28,8 +28,14 @@ def program_of(card: ModelCard, weights: Mapping[str, np.ndarray], data: Dataset
         raise UsageError(f"{data.name} has {len(data.classes)} classes of {has} images, the model "
                          f"takes {takes} and tells {config.classes} classes apart",
                          "choose --data to match the model")
-    program = build(config, weights, card.mean, card.std, card.labels, card.weight_bits)
+    program = unchecked_program(card, weights)
     return replace(program, check=Check(data.images[0], run(program, data.images[0])))
+
+
+def unchecked_program(card: ModelCard, weights: Mapping[str, np.ndarray]) -> Program:
+    """The integer program of a model without a self-check vector, as a search needs it."""
+    return build(card.config, weights, card.mean, card.std, card.labels, card.weight_bits,
+                 card.layer_bits)
 
 
 def integer_accuracy(program: Program, data: Dataset) -> float:

@@ -25,8 +25,10 @@ SCHEMA_VERSION = 1
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a model that is not a weight.
 
-    `mean` and `std` normalise pixels scaled to 0..1, per channel. `parent` is the SHA-256 of the
-    weights file this model was fine-tuned or pruned from, empty for a model trained from scratch.
+    `mean` and `std` normalise pixels scaled to 0..1, per channel. In a program weights are
+    `weight_bits` wide, those of the layers (module names) in `layer_bits` as wide as it says.
+    `parent` is the SHA-256 of the weights file this model was fine-tuned or pruned from, empty for
+    a model trained from scratch.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -39,6 +41,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
     metrics: dict[str, float] = {}
     weight_bits: int = 8
+    layer_bits: dict[str, int] = {}
     parent: str = ""
     notes: str = ""
 

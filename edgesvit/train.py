@@ -44,12 +44,12 @@ def train(
 
 def _train(settings: TrainSettings, folder: RunFolder, ranks: Ranks,
            on_progress: Callable[[Progress], None], command: str) -> None:
-    dataset, config, parent = _prepare(settings, ranks.world)
+    dataset, config, parent, layer_bits = _prepare(settings, ranks.world)
     flip = dataset.photos if settings.flip is None else settings.flip
     batches = Batches(dataset, size=settings.batch_size, shift_px=settings.shift_px, flip=flip,
                       cutout_px=settings.cutout_px, crop_share=settings.crop_share,
                       seed=settings.seed)
-    session = Session(settings, config, dataset, batches.steps, ranks)
+    session = Session(settings, config, dataset, batches.steps, ranks, layer_bits)
     if settings.start:
         session.load_weights(RunFolder(settings.start).weights())
     session.resume(_state_path(folder))
@@ -63,7 +63,7 @@ def _train(settings: TrainSettings, folder: RunFolder, ranks: Ranks,
             append_line(metrics_path(folder), row)
             session.save(_state_path(folder))
     if ranks.first:
-        _finish(folder, session, batches, dataset, command, parent)
+        _finish(folder, session, batches, dataset, command, parent, layer_bits)
     ranks.wait()
 
 
@@ -72,8 +72,11 @@ def metrics_path(folder: RunFolder) -> Path:
     return folder.path / "metrics.jsonl"
 
 
-def _prepare(settings: TrainSettings, world: int) -> tuple[Dataset, AnyConfig, str]:
-    """The training split, the model's shape and the parent's hash ('' for a new model)."""
+def _prepare(settings: TrainSettings, world: int
+             ) -> tuple[Dataset, AnyConfig, str, dict[str, int]]:
+    """The training split, the model's shape, the parent's hash ('' for a new model) and the
+    widths of single layers that a search gave the parent.
+    """
     if (settings.architecture is None) == (not settings.start):
         raise UsageError("a new model has an architecture, a fine-tuned one a start, none has both",
                          "leave --dim, --depth, --heads ... away together with --from")
@@ -89,8 +92,8 @@ def _prepare(settings: TrainSettings, world: int) -> tuple[Dataset, AnyConfig, s
         _check_same_task(card, dataset, settings)
         # The parent's first layer has learned on pixels normalised its way.
         dataset = dataclasses.replace(dataset, mean=card.mean, std=card.std)
-        return dataset, card.config, parent.weights_sha256()
-    return dataset, new_config(settings.architecture, dataset), ""
+        return dataset, card.config, parent.weights_sha256(), card.layer_bits
+    return dataset, new_config(settings.architecture, dataset), "", {}
 
 
 def _check_same_task(card: ModelCard, dataset: Dataset, settings: TrainSettings) -> None:
@@ -135,17 +138,18 @@ def _drop_rows_after(folder: RunFolder, epoch: int) -> None:
 
 
 def _finish(folder: RunFolder, session: Session, batches: Batches, dataset: Dataset, command: str,
-            parent: str) -> None:
+            parent: str, layer_bits: dict[str, int]) -> None:
     model, settings = session.final_model(batches), session.settings
     test = dataclasses.replace(load(settings.data, "test"), mean=dataset.mean, std=dataset.std)
     metrics = {"test_accuracy": evaluate(model, test), "test_images": float(len(test)),
                "epochs": float(session.epoch)}
-    bits = settings.weight_bits
-    if bits:
-        metrics["fake_quantized_accuracy"] = fake_quantized_accuracy(model, test, bits)
+    bits = settings.weight_bits or 8
+    if settings.weight_bits or layer_bits:
+        metrics["fake_quantized_accuracy"] = fake_quantized_accuracy(model, test, bits, layer_bits)
     card = ModelCard(
         config=model.config, mean=dataset.mean, std=dataset.std, labels=dataset.classes,
-        data=settings.data, command=command, metrics=metrics, weight_bits=bits or 8, parent=parent)
+        data=settings.data, command=command, metrics=metrics, weight_bits=bits,
+        layer_bits=layer_bits, parent=parent)
     folder.write_model(card, model.state_dict())
     _state_path(folder).unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ largest weight of a channel and is multiplied in first: 1 / std of the pixels, a
 membranes between layers that no neuron separates (SDT-V2).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,14 @@ class FakeQuantized(nn.Module):
     """Any family's model that computes with rounded weights and learns, straight through, its own.
 
     The model inside keeps its float weights and their names. `std` are the pixels' deviations.
+    Weights are rounded to `bits`, those of the layers (module names) in `layer_bits` to theirs.
     """
 
-    def __init__(self, model: nn.Module, std: Sequence[float], bits: int):
+    def __init__(self, model: nn.Module, std: Sequence[float], bits: int,
+                 layer_bits: Mapping[str, int] | None = None):
         super().__init__()
-        self.model, self.std, self.top = model, tuple(std), 2 ** (bits - 1) - 1
+        self.model, self.std = model, tuple(std)
+        self.bits, self.layer_bits = bits, layer_bits or {}
         layers = (nn.Conv1d, nn.Conv2d, nn.Linear)
         self.names = [f"{name}.weight" for name, module in model.named_modules()
                       if isinstance(module, layers) and f"{name}.weight" not in HEADS]
@@ -43,23 +46,28 @@ class FakeQuantized(nn.Module):
         weights = dict(self.model.named_parameters())
         with torch.no_grad():
             units = dict(self._input_units())
-            errors = {name: self._channel_error(weights[name], units.get(name))
+            errors = {name: self._channel_error(name, weights[name], units.get(name))
                       for name in self.names} | self._head_errors(weights)
         return {name: weights[name] + error for name, error in errors.items()}
 
-    def _channel_error(self, weight: Tensor, unit: Tensor | None) -> Tensor:
+    def _top(self, name: str) -> int:
+        """The largest integer of a tensor's weights."""
+        return 2 ** (self.layer_bits.get(name.removesuffix(".weight"), self.bits) - 1) - 1
+
+    def _channel_error(self, name: str, weight: Tensor, unit: Tensor | None) -> Tensor:
         """What rounding adds to weight [C, ...]; `unit` [C_in] multiplies its inputs."""
+        top = self._top(name)
         if unit is None:
-            return _rounding_error(weight, weight.abs().flatten(1).amax(1), self.top)
+            return _rounding_error(weight, weight.abs().flatten(1).amax(1), top)
         unit = unit.view(-1, *(1,) * (weight.ndim - 2))
         scaled = weight * unit
-        return _rounding_error(scaled, scaled.abs().flatten(1).amax(1), self.top) / unit
+        return _rounding_error(scaled, scaled.abs().flatten(1).amax(1), top) / unit
 
     def _head_errors(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The program adds up the classifiers and rounds the sum: each bears its share."""
         heads = [name for name in HEADS if name in weights]
         total = sum(weights[name] for name in heads)
-        error = _rounding_error(total, total.abs().amax(), self.top) / len(heads)
+        error = _rounding_error(total, total.abs().amax(), self._top(heads[0])) / len(heads)
         return {name: error for name in heads}
 
     def _input_units(self) -> Iterator[tuple[str, Tensor]]:
@@ -74,13 +82,14 @@ class FakeQuantized(nn.Module):
                 yield f"{name}.body.2.1.weight", _reach_inside(module)
 
 
-def fake_quantized_accuracy(model: nn.Module, dataset: Dataset, bits: int = 8) -> float:
-    """The share of `dataset` that a float model gets right with weights of `bits` bits, 0..1.
+def fake_quantized_accuracy(model: nn.Module, dataset: Dataset, bits: int = 8,
+                            layer_bits: Mapping[str, int] | None = None) -> float:
+    """The share of `dataset` that a float model gets right with weights of these widths, 0..1.
 
     `dataset` carries the mean and std of the model's card. Between this and the accuracy of the
     integer program lie only the rounding of biases and thresholds and the membranes' integer steps.
     """
-    return evaluate(FakeQuantized(model, dataset.std, bits), dataset)
+    return evaluate(FakeQuantized(model, dataset.std, bits, layer_bits), dataset)
 
 
 def _rounding_error(weight: Tensor, largest: Tensor, top: int) -> Tensor:

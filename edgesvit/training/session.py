@@ -33,7 +33,7 @@ class Session:
     """What changes during a training."""
 
     def __init__(self, settings: TrainSettings, config: AnyConfig, dataset: Dataset, steps: int,
-                 ranks: Ranks):
+                 ranks: Ranks, layer_bits: Mapping[str, int]):
         self.settings, self.epoch, self.steps, self.ranks = settings, 0, steps, ranks
         self.device = ranks.device
         self.teacher = None
@@ -43,8 +43,9 @@ class Session:
             torch.manual_seed(settings.seed)
             self.model = build(config).to(self.device)
         self.forward = self.model
-        if settings.weight_bits:
-            self.forward = FakeQuantized(self.model, dataset.std, settings.weight_bits)
+        if settings.weight_bits or layer_bits:
+            self.forward = FakeQuantized(self.model, dataset.std, settings.weight_bits or 8,
+                                         layer_bits)
         self.shared = ranks.shared(self.forward)
         self.optimizer = _optimizer(self.model, settings)
         self.average = WeightAverage(settings.ema) if settings.ema else None

@@ -1,0 +1,140 @@
+"""What a setting costs and what it still gets right: every answer is kept on disk.
+
+Accuracy is that of the integer program on this machine's C runtime, on images of the training split
+that are set aside for searching; the test split is for the final figure alone. A search that was
+killed finds its earlier answers again and goes on where it stopped.
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from joblib import Parallel, delayed
+
+from edgesvit.boards.local import HostProgram
+from edgesvit.compress.setting import WHOLE, Setting, apply
+from edgesvit.cost.memory import parameters
+from edgesvit.data import Dataset, load
+from edgesvit.data.dataset import stratified
+from edgesvit.disk import append_line, read_lines
+from edgesvit.evaluate import unchecked_program
+from edgesvit.program.file import VERSION, to_bytes
+from edgesvit.program.ops import Program
+from edgesvit.program.plan import plan
+from edgesvit.run_folder import ModelCard, RunFolder
+
+SEARCH_IMAGES = 2000
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One setting judged. `accuracy` is in percent of `images` search images.
+
+    `parameters` counts every constant of the program, `program_bytes` is the .esv file's size.
+    """
+
+    accuracy: float
+    images: int
+    parameters: int
+    program_bytes: int
+    arena_bytes: int
+
+    @property
+    def standard_error(self) -> float:
+        """Of the accuracy, in points: differences below it are noise of the image sample."""
+        share = min(max(self.accuracy / 100, 0.5 / self.images), 1 - 0.5 / self.images)
+        return 100 * (share * (1 - share) / self.images) ** 0.5
+
+
+def search_images(spec: str, count: int = SEARCH_IMAGES, seed: int = 0) -> Dataset:
+    """`count` images of the training split (fewer if there are no more), every class in its share.
+
+    The test split is not touched.
+    """
+    train = load(spec, "train")
+    if count >= len(train):
+        return train
+    _, chosen = stratified(train.labels, count, seed)
+    return replace(train, images=train.images[chosen], labels=train.labels[chosen],
+                   name=f"{train.name} (train, {count} of {len(train)}, seed {seed})")
+
+
+class Judge:
+    """Judges settings of one model.
+
+    `store` is a file of one line an answer. `jobs` settings are judged side by side (joblib: a
+    parallel_config of the caller moves them to a cluster).
+    """
+
+    def __init__(self, source: RunFolder, spec: str, store: Path, images: int = SEARCH_IMAGES,
+                 seed: int = 0, jobs: int = 0):
+        self.source, self.store, self.jobs = source, store, jobs or os.cpu_count() or 1
+        self.card, self.weights = source.card(), source.weights()
+        self.task = (str(source.path), spec, images, seed)
+        self.data_name = _images(*self.task[1:]).name
+        self._about = hashlib.sha256("\n".join(
+            (source.weights_sha256(), msgspec.json.encode(self.card).decode(), str(self.task[1:]),
+             str(VERSION))).encode()).hexdigest()
+        self._known = {row["setting"]: msgspec.convert(row["verdict"], Verdict)
+                       for row in read_lines(store) if row.get("about") == self._about}
+        self.asked = 0  # answers that had to be computed
+
+    @property
+    def whole(self) -> Verdict:
+        """The model as given."""
+        return self(WHOLE)
+
+    def __call__(self, setting: Setting) -> Verdict:
+        return self.many([setting])[0]
+
+    def many(self, settings: Sequence[Setting]) -> list[Verdict]:
+        """Judge all, in order; only those without an answer yet cost anything."""
+        missing = list({s.key(): s for s in settings if s.key() not in self._known}.values())
+        if len(missing) == 1:
+            self._keep(missing[0], _verdict(*self.task, missing[0]))
+        elif missing:
+            # The C runtime holds no Python lock: threads share images and weights.
+            run = Parallel(n_jobs=min(self.jobs, len(missing)), prefer="threads",
+                           return_as="generator")
+            answers = run(delayed(_verdict)(*self.task, setting) for setting in missing)
+            for setting, verdict in zip(missing, answers, strict=True):
+                self._keep(setting, verdict)
+        return [self._known[setting.key()] for setting in settings]
+
+    def program(self, setting: Setting) -> Program:
+        """The integer program of a setting."""
+        return unchecked_program(*apply(setting, self.card, self.weights))
+
+    def _keep(self, setting: Setting, verdict: Verdict) -> None:
+        self.asked += 1
+        self._known[setting.key()] = verdict
+        self.store.parent.mkdir(parents=True, exist_ok=True)
+        append_line(self.store, {"about": self._about, "setting": setting.key(),
+                                 "verdict": msgspec.to_builtins(verdict)})
+
+
+def _verdict(path: str, spec: str, images: int, seed: int, setting: Setting) -> Verdict:
+    """Runs in a process of its own, which reads model and images once."""
+    card, weights = _model(path)
+    data = _images(spec, images, seed)
+    program = unchecked_program(*apply(setting, card, weights))
+    content = to_bytes(program)
+    logits = HostProgram(content).run_many(data.images, workers=1)
+    return Verdict(100 * float(np.mean(logits.argmax(1) == data.labels)), len(data),
+                   sum(parameters(op) for op in program.ops), len(content),
+                   plan(program).arena_bytes)
+
+
+@functools.lru_cache(2)
+def _model(path: str) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    folder = RunFolder(path)
+    return folder.card(), folder.weights()
+
+
+@functools.lru_cache(2)
+def _images(spec: str, count: int, seed: int) -> Dataset:
+    return search_images(spec, count, seed)

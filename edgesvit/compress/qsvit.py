@@ -1,0 +1,145 @@
+"""QSViT: one width of weights for each part of the network (arXiv 2504.00948).
+
+The paper's four steps: study what each width costs in each part; take base widths from that study;
+search on from them; build the network. What the paper leaves open is ours and named in
+docs/compress.md. Choosing only: the rounding is `precision`'s, the judging `judge`'s.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from edgesvit.compress import precision
+from edgesvit.compress.judge import Judge, Verdict
+from edgesvit.compress.setting import Setting
+
+FIXED_LADDER = (32, 16, 12, 10, *precision.WIDTHS)
+Note = Callable[[str], None]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """`max_drop` in points of accuracy; `save_memory` in percent of float32 weights, 0: all it can.
+
+    `protect` names units that keep the widest width; None: first layer and classifier.
+    """
+
+    max_drop: float = 2.1
+    save_memory: float = 0.0
+    grid: str = "channel"
+    protect: tuple[str, ...] | None = None
+
+
+class Search:
+    """One search: the units, what is known of each width, and the setting reached."""
+
+    def __init__(self, judge: Judge, options: Options, note: Note):
+        self.judge, self.options, self.note = judge, options, note
+        self.ladder = precision.WIDTHS if options.grid == "channel" else FIXED_LADDER
+        self.sizes = precision.layers(judge.card.config, judge.weights)
+        self.units = precision.units(self.sizes)
+        ends = (next(iter(self.units)), *(unit for unit in self.units if unit.startswith("head")))
+        protected = ends if options.protect is None else options.protect
+        self.free = [unit for unit in self.units if unit not in protected]
+        self.floor = judge.whole.accuracy - options.max_drop
+
+    def setting(self, widths: Mapping[str, int]) -> Setting:
+        """Every layer of a unit gets the unit's width; the rest the widest of the ladder."""
+        bits = {layer: widths.get(unit, self.ladder[0])
+                for unit, names in self.units.items() for layer in names}
+        return Setting(bits=bits, grid=self.options.grid)
+
+    def memory_bits(self, widths: Mapping[str, int]) -> int:
+        """Bits of all weights by the papers' count."""
+        return precision.weight_bits(self.sizes, self.setting(widths).bits, self.ladder[0])
+
+    def saved(self, widths: Mapping[str, int]) -> float:
+        """Percent of the float32 weights' memory."""
+        return 100 * (1 - self.memory_bits(widths)
+                      / (precision.FLOAT_BITS * sum(self.sizes.values())))
+
+    def study(self) -> dict[tuple[str, int], Verdict]:
+        """Every width of every free unit with all others at the widest."""
+        asked = [(unit, bits) for unit in self.free for bits in self.ladder[1:]]
+        self.note(f"precision study: {len(asked)} settings")
+        verdicts = self.judge.many([self.setting({unit: bits}) for unit, bits in asked])
+        return dict(zip(asked, verdicts, strict=True))
+
+    def base(self, study: Mapping[tuple[str, int], Verdict]) -> dict[str, int]:
+        """The narrowest width of each unit whose loss alone is an even share of what may be lost.
+
+        Losses of different units add up like independent errors: hence the root.
+        """
+        allowed = self.options.max_drop / (2 * len(self.free) ** 0.5)
+        whole = self.judge.whole.accuracy
+        return {unit: min((bits for bits in self.ladder[1:]
+                           if whole - study[unit, bits].accuracy <= allowed),
+                          default=self.ladder[0]) for unit in self.free}
+
+    def repair(self, widths: dict[str, int], study: Mapping[tuple[str, int], Verdict]
+               ) -> dict[str, int]:
+        """Widen, one step at a time, what the study says wins most accuracy per bit added."""
+        while self.judge(self.setting(widths)).accuracy < self.floor:
+            wider = {unit: self._next(bits, -1) for unit, bits in widths.items()
+                     if bits != self.ladder[0]}
+            if not wider:
+                break
+
+            def gain(unit: str, wider: Mapping[str, int] = wider,
+                     widths: Mapping[str, int] = widths) -> float:
+                won = self._alone(study, unit, wider[unit]) - self._alone(study, unit, widths[unit])
+                return won / (self.memory_bits(widths | {unit: wider[unit]})
+                              - self.memory_bits(widths))
+
+            unit = max(wider, key=gain)
+            widths = widths | {unit: wider[unit]}
+            self.note(f"{unit}: {wider[unit]} bits again")
+        return widths
+
+    def narrow(self, widths: dict[str, int], study: Mapping[tuple[str, int], Verdict]
+               ) -> dict[str, int]:
+        """Narrow, one step at a time, what saves most bits per predicted point; keep what holds."""
+        frozen: set[str] = set()
+        while not (self.options.save_memory and self.saved(widths) >= self.options.save_memory):
+            open_units = [unit for unit, bits in widths.items()
+                          if unit not in frozen and bits != self.ladder[-1]]
+            if not open_units:
+                break
+            tried = {unit: widths | {unit: self._next(widths[unit], 1)} for unit in open_units}
+
+            def worth(unit: str, tried: Mapping[str, dict[str, int]] = tried,
+                      widths: Mapping[str, int] = widths) -> float:
+                lost = (self._alone(study, unit, widths[unit])
+                        - self._alone(study, unit, tried[unit][unit]))
+                return ((self.memory_bits(widths) - self.memory_bits(tried[unit]))
+                        / max(lost, 100 / self.judge.whole.images))
+
+            unit = max(open_units, key=worth)
+            verdict = self.judge(self.setting(tried[unit]))
+            if verdict.accuracy >= self.floor:
+                widths = tried[unit]
+                self.note(f"{unit}: {widths[unit]} bits, {verdict.accuracy:.2f} %, "
+                          f"{self.saved(widths):.1f} % of float32 saved")
+            else:
+                frozen.add(unit)
+        return widths
+
+    def _next(self, bits: int, step: int) -> int:
+        return self.ladder[self.ladder.index(bits) + step]
+
+    def _alone(self, study: Mapping[tuple[str, int], Verdict], unit: str, bits: int) -> float:
+        return (self.judge.whole if bits == self.ladder[0] else study[unit, bits]).accuracy
+
+
+def search(judge: Judge, options: Options, note: Note = lambda text: None) -> Setting:
+    """The narrowest widths found that lose at most `max_drop` points on the search images."""
+    found = Search(judge, options, note)
+    study = found.study()
+    widths = found.repair(found.base(study), study)
+    return found.setting(found.narrow(widths, study))
+
+
+def describe(judge: Judge, setting: Setting) -> Sequence[tuple[str, int, int]]:
+    """Unit, weights, bits: what the report says of each."""
+    sizes = precision.layers(judge.card.config, judge.weights)
+    return [(unit, sum(sizes[layer] for layer in names), setting.bits[names[0]])
+            for unit, names in precision.units(sizes).items()]
