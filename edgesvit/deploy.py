@@ -11,7 +11,9 @@ from edgesvit.boards.run import run as run_on_board
 from edgesvit.cost import memory
 from edgesvit.data.dataset import Dataset
 from edgesvit.evaluate import integer_accuracy, program_of
-from edgesvit.measure.result import TargetResult, require_equal, samples
+from edgesvit.lower.artifact import Artifact
+from edgesvit.lower.runtimes import lower
+from edgesvit.measure.result import TargetResult, compare, require_equal, samples
 from edgesvit.profiles import Profile
 from edgesvit.program import file
 from edgesvit.program.interpret import run as interpret
@@ -35,11 +37,14 @@ class Deployment:
     accuracy: float  # percent of all held-out images, integer program
     accuracy_images: int
     float_accuracy: float | None
+    calibration: np.ndarray | None = None  # training images uint8 [n, H, W, C]
 
 
-def prepare(model: RunFolder, run: RunFolder, data: Dataset, images: int) -> Deployment:
+def prepare(model: RunFolder, run: RunFolder, data: Dataset, images: int,
+            calibration: np.ndarray | None = None) -> Deployment:
     """Build the program of `model` into the folder `run`; the first `images` of `data` will run.
 
+    `calibration` are training images for runtimes that look at values.
     Raises UsageError for a model or data that do not fit together.
     """
     card = model.card()
@@ -51,7 +56,7 @@ def prepare(model: RunFolder, run: RunFolder, data: Dataset, images: int) -> Dep
         name=model.path.name, program=program, path=run.program_path, images=chosen,
         expected=np.stack([interpret(program, image) for image in chosen]),
         accuracy=integer_accuracy(program, data), accuracy_images=len(data),
-        float_accuracy=_percent(card.metrics.get("test_accuracy")),
+        float_accuracy=_percent(card.metrics.get("test_accuracy")), calibration=calibration,
     )
 
 
@@ -62,29 +67,45 @@ def require_fit(deployment: Deployment, target: Target, profile: Profile, hint: 
 
 
 def deploy(deployment: Deployment, target: Target, profile: Profile, note: Note,
-           progress: Progress = lambda done: None, threads: int = 1) -> TargetResult:
-    """Put the program on `target`, run all images there and prove that the logits are equal.
+           progress: Progress = lambda done: None, threads: int = 1, runtime: str = "native",
+           twin: bool = False) -> TargetResult:
+    """Lower the program to `runtime`, put it on `target`, run all images there and prove that the
+    logits are equal; where the runtime does not promise that, say by how much they differ.
 
+    `twin` runs a dense int8 network of the same shape in its place, for its time alone.
     Raises DoesNotFit, Unreachable, ResultDiffers or EdgesvitError; returns nothing unproven.
     """
+    hint = f"edgesvit compress --target {target.name}"
+    require_fit(deployment, target, profile, hint)
+    artifact = lower(deployment.path, target, runtime, deployment.calibration, twin)
     estimated = memory.estimate(deployment.program, deployment.path.stat().st_size, target)
-    memory.require_fit(deployment.program, estimated, target, profile,
-                       f"edgesvit compress --target {target.name}")
-    board = run_on_board(target, deployment.path, deployment.images, note, progress, threads)
-    require_equal(board.logits, deployment.expected, target.name)
+    if runtime != "native":  # its own rule, known once lowered
+        estimated |= artifact.linked_bytes
+        memory.require_fit(deployment.program, estimated, target, profile, hint)
+    board = run_on_board(target, artifact, deployment.images, note, progress, threads)
     return TargetResult(
         target=target.name, title=target.title,
-        label="emulated" if target.emulator else "measured",
-        model=deployment.name, program_crc32=file.crc32(deployment.path),
-        images=len(deployment.images), logits_equal=len(deployment.images),
+        label="emulated" if target.emulator else "measured", runtime=artifact.runtime,
+        exact=artifact.exact, model=deployment.name, program_crc32=file.crc32(deployment.path),
+        images=len(deployment.images), **_proof(artifact, board.logits, deployment, target, twin),
         accuracy=deployment.accuracy, accuracy_images=deployment.accuracy_images,
         float_accuracy=deployment.float_accuracy,
         memory=memory.table(target, estimated, board.linked_bytes, board.observed_bytes),
         instructions_per_inference=samples(board.instructions),
         latency_us=samples(board.latency_us), retries=board.retries,
         environment={"host": platform.platform(), "processor": platform.machine()}
-        | board.environment,
+        | board.environment, lowering=artifact.notes,
     )
+
+
+def _proof(artifact: Artifact, logits: np.ndarray, deployment: Deployment, target: Target,
+           twin: bool) -> dict[str, int | float]:
+    """What the logits show; ResultDiffers when an exact runtime's are not the interpreter's."""
+    if twin:
+        return {"logits_equal": 0}
+    if artifact.exact:
+        require_equal(logits, deployment.expected, target.name)
+    return compare(logits, deployment.expected)
 
 
 def _percent(share: float | None) -> float | None:

@@ -36,6 +36,12 @@ read_file() { [ -r "$2" ] && printf '%s=%s\n' "$1" "$(tr -d '\000' <"$2" | head 
 echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"
 echo "cores=$(grep -c ^processor /proc/cpuinfo)"
 echo "features=$(sed -n 's/^Features[^:]*: *//p;s/^flags[^:]*: *//p' /proc/cpuinfo | head -n 1)"
+first_version() { sed -n 's/^[^0-9]*\([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p' | head -n 1; }
+glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | first_version)
+for c in /lib/libc.so.6 /lib/*/libc.so.6; do
+    [ -n "$glibc" ] || [ ! -x "$c" ] || glibc=$("$c" 2>/dev/null | first_version)
+done
+echo "glibc=$glibc"
 read_file model /proc/device-tree/model
 read_file governor /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor
 read_file perf_event_paranoid /proc/sys/kernel/perf_event_paranoid

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +44,11 @@ def _load(path: Path) -> ctypes.CDLL:
     return library
 
 
+def _dismiss(library: ctypes.CDLL, idle: dict[tuple[str, int], list[_Program]]) -> None:
+    for program in itertools.chain.from_iterable(idle.values()):
+        library.crew_free(program.crew)
+
+
 def kernels(library: Path | None = None) -> list[str]:
     """The variants of the spike kernels that this processor runs, best first."""
     loaded = _load(library or host_library())
@@ -68,6 +74,8 @@ class HostProgram:
             raise EdgesvitError(f"the runtime refuses the program: {text}")
         self.arena_bytes = self._program.arena_bytes
         self.operators = self._program.operators
+        self._idle: dict[tuple[str, int], list[_Program]] = {}
+        weakref.finalize(self, _dismiss, self._library, self._idle)
 
     @staticmethod
     def _pointer(array: np.ndarray) -> ctypes.c_void_p:
@@ -75,16 +83,26 @@ class HostProgram:
 
     @contextlib.contextmanager
     def _crewed(self, kernels: str, threads: int) -> Iterator[ctypes.c_void_p]:
-        """The program as one run uses it; EdgesvitError without `kernels` on this processor."""
-        program = _Program.from_buffer_copy(self._program)
-        crew = self._library.crew_new(ctypes.byref(program), kernels.encode() or None,
-                                      ctypes.c_uint32(threads))
-        if not crew:
-            raise EdgesvitError(f"no {kernels or 'fitting'} kernels on this processor")
+        """The program as one run uses it; EdgesvitError without `kernels` on this processor.
+
+        Its weights are expanded once: a later run takes what an earlier one no longer uses.
+        """
+        idle = self._idle.setdefault((kernels, threads), [])
+        try:
+            program = idle.pop()
+        except IndexError:
+            program = self._with_crew(kernels, threads)
         try:
             yield ctypes.byref(program)
         finally:
-            self._library.crew_free(crew)
+            idle.append(program)
+
+    def _with_crew(self, kernels: str, threads: int) -> _Program:
+        program = _Program.from_buffer_copy(self._program)
+        if not self._library.crew_new(ctypes.byref(program), kernels.encode() or None,
+                                      ctypes.c_uint32(threads)):
+            raise EdgesvitError(f"no {kernels or 'fitting'} kernels on this processor")
+        return program
 
     def _place(self, arena: np.ndarray, image: np.ndarray) -> None:
         at = self._library.esv_input(ctypes.byref(self._program), self._pointer(arena))

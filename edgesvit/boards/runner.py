@@ -1,61 +1,86 @@
-"""Run the Linux board runner on this machine: natively, or under QEMU's user-mode emulation."""
+"""Run a Linux artifact on this machine: natively, or under QEMU's user-mode emulation."""
 
+import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from edgesvit.boards import process
 from edgesvit.errors import EdgesvitError
+from edgesvit.lower.artifact import Artifact
 from edgesvit.lower.compile import build, need
-from edgesvit.lower.native import Artifact, lower
 from edgesvit.measure.run import BoardRun, read_runner
-from edgesvit.resources import shipped
+from edgesvit.resources import cache_dir, shipped
 from edgesvit.targets import Target
 
 DEADLINE_S = 3600.0
 IDLE_S = 120.0
 
 
-def run_native(target: Target, program: Path, images: np.ndarray, threads: int = 1) -> BoardRun:
+def run_native(target: Target, artifact: Artifact, images: np.ndarray, threads: int = 1
+               ) -> BoardRun:
     """Run here, on the processor we have."""
-    return _run([], lower(program, target), target, program, images, threads)
+    with placed(artifact) as folder:
+        return _run([], folder, artifact, target, images, threads)
 
 
-def run_qemu_user(target: Target, program: Path, images: np.ndarray, threads: int = 1
+def run_qemu_user(target: Target, artifact: Artifact, images: np.ndarray, threads: int = 1
                   ) -> BoardRun:
-    """Run a foreign runner under `qemu-<arch> -cpu`, counting instructions with our plug-in.
+    """Run a foreign executable under `qemu-<arch> -cpu`, counting instructions with our plug-in.
 
     Without a plug-in that loads (another QEMU version) the count is None, never a guess.
     """
-    artifact = lower(program, target)
     emulator = [need(target.emulator.program), "-cpu", target.emulator.cpu]
-    with tempfile.TemporaryDirectory() as folder:
-        counts = Path(folder, "counts")
-        plugin = _plugin_flags(emulator, artifact.executable, counts)
-        run = _run([*emulator, *plugin], artifact, target, program, images, threads)
+    if artifact.root:
+        emulator += ["-L", str(artifact.root)]
+    with placed(artifact) as folder:
+        counts = folder / "counts"
+        plugin = _plugin_flags(emulator, folder / artifact.executable.name, counts)
+        run = _run([*emulator, *plugin], folder, artifact, target, images, threads)
         # Clock and resident memory under emulation are the emulator's own, not a board's.
         run.latency_us = None
         del run.environment["peak_rss_bytes"]
+        if artifact.notes.get("arena_is_resident"):
+            del run.observed_bytes["arena"]
         if plugin:
-            run.instructions = [int(line) for line in counts.read_text().split()]
-            if len(run.instructions) != len(images):
-                raise EdgesvitError(f"{target.name}: {len(run.instructions)} instruction counts "
-                                    f"for {len(images)} images")
+            run.instructions = _counts(counts, len(images), target.name)
     return run
 
 
-def _run(prefix: list[str], artifact: Artifact, target: Target, program: Path,
-         images: np.ndarray, threads: int) -> BoardRun:
-    with tempfile.NamedTemporaryFile(suffix=".images") as file:
-        file.write(np.ascontiguousarray(images, np.uint8).tobytes())
-        file.flush()
-        argv = [*prefix, str(artifact.executable), "--threads", str(threads), str(program),
-                file.name]
-        output = process.lines(argv, target.name, DEADLINE_S, IDLE_S)
-        run = read_runner(output, len(images), target.name)
-    run.linked_bytes = artifact.linked_bytes
-    return run
+@contextmanager
+def placed(artifact: Artifact) -> Iterator[Path]:
+    """A folder with all files of the artifact, as on a board: libraries lie beside who needs them.
+
+    In the cache, where builds may be executed and a link takes the place of a copy.
+    """
+    with tempfile.TemporaryDirectory(dir=cache_dir("run")) as name:
+        for path in (artifact.executable, *artifact.files):
+            try:
+                os.link(path, Path(name, path.name))
+            except OSError:  # another file system
+                shutil.copy(path, name)
+        yield Path(name)
+
+
+def _run(prefix: list[str], folder: Path, artifact: Artifact, target: Target, images: np.ndarray,
+         threads: int) -> BoardRun:
+    data = folder / "images.bin"
+    data.write_bytes(np.ascontiguousarray(images, np.uint8).tobytes())
+    argv = [*prefix, *artifact.command(str(folder), str(data), threads)]
+    output = process.lines(argv, target.name, DEADLINE_S, IDLE_S)
+    return read_runner(output, len(images), target.name)
+
+
+def _counts(path: Path, images: int, name: str) -> list[int]:
+    """One count an image, as the plug-in wrote them."""
+    counts = [int(line) for line in path.read_text().split()]
+    if len(counts) != images:
+        raise EdgesvitError(f"{name}: {len(counts)} instruction counts for {images} images")
+    return counts
 
 
 def counting_plugin() -> Path:

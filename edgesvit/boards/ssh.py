@@ -134,11 +134,12 @@ class SshBoard:
     def describe(self) -> dict[str, str | int | float | list[str] | None]:
         """What the board says of itself; None where it cannot say.
 
-        machine, kernel, model, governor, features (list), cores, perf_event_paranoid (unprivileged
-        programs may count their instructions up to 2), temperature_c.
+        machine, kernel, glibc (version), model, governor, features (list), cores, temperature_c,
+        perf_event_paranoid (unprivileged programs may count their instructions up to 2).
         """
         told = dict(line.partition("=")[::2] for line in self._shell(shell.DESCRIBE).splitlines())
-        words = {key: told.get(key) or None for key in ("machine", "kernel", "model", "governor")}
+        words = {key: told.get(key) or None
+                 for key in ("machine", "kernel", "glibc", "model", "governor")}
         paranoid, temperature_mc = (_integer(told.get(key, ""))
                                     for key in ("perf_event_paranoid", "temperature_mc"))
         return {**words, "features": told.get("features", "").split(),

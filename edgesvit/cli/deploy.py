@@ -1,5 +1,7 @@
 """`edgesvit deploy`: a model on a board, proven and timed."""
 
+import shlex
+
 import click
 import msgspec
 
@@ -24,13 +26,17 @@ from edgesvit.targets import Target
               help="Held-out images to run on the target.")
 @options.profile
 @options.run
+@options.runtime
+@options.twin
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
               help="Threads that share the work of one image, on boards with Linux.")
+@click.option("--dry-run", is_flag=True,
+              help="Only print the commands that would write the firmware to the board.")
 @click.option("--no-compress", is_flag=True, help="Fail when the model is too big, do not prune.")
 @options.as_json
 def deploy(names: tuple[str, ...], model: str | None, data: str | None, images: int,
-           profile: str | None, run: str | None, threads: int, no_compress: bool,
-           as_json: bool) -> None:
+           profile: str | None, run: str | None, runtime: str, twin: bool, threads: int,
+           dry_run: bool, no_compress: bool, as_json: bool) -> None:
     """Make a model fit a board, put it there, run it and prove that the result is right.
 
     The table is the answer; every result is also appended to results.jsonl in the run folder.
@@ -42,14 +48,19 @@ def deploy(names: tuple[str, ...], model: str | None, data: str | None, images: 
     if images > len(held_out):
         raise UsageError(f"{held_out.name} has {len(held_out)} held-out images, not {images}",
                          f"--images {len(held_out)}")
-    as_given = prepare(source, folder, held_out, images)
+    as_given = prepare(source, folder, held_out, images,
+                       options.calibration(data, source, runtime, twin))
+    if dry_run:
+        _print_flashing(as_given, targets, runtime, as_json)
+        return
     results, errors = [], []
     for target in targets:
         try:
             fitting = options.profile_for(profile, target)
             deployment = _fitting(as_given, source, folder, held_out, target, fitting, no_compress)
             with progress(target.name, images) as done:
-                result = deploy_to(deployment, target, fitting, note, done, threads)
+                result = deploy_to(deployment, target, fitting, note, done, threads,
+                                   runtime, twin)
             folder.append_result(msgspec.to_builtins(result))
             results.append(result)
         except EdgesvitError as error:
@@ -81,4 +92,25 @@ def _fitting(as_given: Deployment, source: RunFolder, folder: RunFolder, data: D
 
     fitted = RunFolder(folder.path / f"fit-{target.name}")
     fit(source, fitted, target, profile, data, note)
-    return prepare(fitted, fitted, data, len(as_given.images))
+    return prepare(fitted, fitted, data, len(as_given.images), as_given.calibration)
+
+
+def _print_flashing(deployment: Deployment, targets: list[Target], runtime: str, as_json: bool
+                    ) -> None:
+    """The command lines of the flash tool that each target would be written with."""
+    from edgesvit.boards.flash import commands, tool_for
+    from edgesvit.lower.runtimes import lower
+
+    told = []
+    for target in targets:
+        elf = lower(deployment.path, target, runtime).executable
+        told.append({"target": target.name, "tool": tool_for(target),
+                     "commands": commands(target, elf)})
+    if as_json:
+        print_json({"command": "deploy", "dry_run": told})
+        return
+    for entry in told:
+        if not entry["tool"]:
+            note(f"{entry['target']}: none of its flash tools is installed: edgesvit doctor")
+        for words in entry["commands"]:
+            click.echo(shlex.join(words))

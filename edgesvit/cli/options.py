@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import click
+import numpy as np
 
 from edgesvit import profiles
 from edgesvit import targets as registry
 from edgesvit.data import load
-from edgesvit.data.dataset import Dataset
+from edgesvit.data.dataset import Dataset, spread
+from edgesvit.lower.runtimes import CALIBRATION_IMAGES, RUNTIMES
 from edgesvit.profiles import Profile
 from edgesvit.resources import shipped_model
 from edgesvit.run_folder import RunFolder
@@ -22,6 +24,12 @@ data = click.option("--data", metavar="NAME[:PATH]",
                     help="Held-out images. Default: what the model was trained on.")
 run = click.option("--run", metavar="FOLDER", help="Where results go. Default: runs/MODEL.")
 profile = click.option("--profile", metavar="NAME", help="Memory profile. Default: the target's.")
+runtime = click.option("--runtime", default="native", show_default=True, metavar="NAME",
+                       type=click.Choice(tuple(RUNTIMES)),
+                       help=f"What runs the program on the board: {', '.join(RUNTIMES)}.")
+twin = click.option("--twin", is_flag=True,
+                    help="In its place a dense int8 network of the same shape, one pass, untrained:"
+                         " for its time alone.")
 as_json = click.option("--json", "as_json", is_flag=True, help="The answer as JSON on stdout.")
 
 
@@ -41,6 +49,15 @@ def run_folder(name: str | None, source: RunFolder) -> RunFolder:
 def dataset(name: str | None, source: RunFolder) -> Dataset:
     """The held-out split of `--data`, or of what the model was trained on."""
     return load(name or source.card().data, "test")
+
+
+def calibration(name: str | None, source: RunFolder, runtime: str, twin: bool
+                ) -> np.ndarray | None:
+    """Training images uint8 [n, H, W, C] for a runtime that wants any, spread over the classes."""
+    if not (twin or RUNTIMES[runtime].calibrates):
+        return None
+    train = load(name or source.card().data, "train")
+    return train.images[spread(len(train), CALIBRATION_IMAGES)]
 
 
 def target_list(names: tuple[str, ...]) -> list[Target]:

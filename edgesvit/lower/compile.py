@@ -1,10 +1,10 @@
 """Call a C compiler once for each distinct input; the result is kept in the cache folder."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +16,9 @@ from edgesvit.resources import cache_dir
 PACKAGES = {
     "cc": "gcc libc6-dev",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    "g++": "g++",
+    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "readelf": "binutils",
     "size": "binutils",
     "nm": "binutils",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
@@ -40,37 +43,71 @@ def need(program: str) -> str:
 
 
 def build(compiler: str, sources: Sequence[Path], flags: Sequence[str], name: str,
-          depends: Sequence[Path] = ()) -> Path:
+          depends: Sequence[Path] = (), last: Sequence[str] = ()) -> Path:
     """Compile and link `sources` with `flags` into a file called `name`; returns its path.
 
-    The cache key holds the compiler's version, the flags, and the content of `sources` and
+    Keys of the cache hold the compiler's version, the flags, and the content of sources and
     `depends` (headers, linker scripts, included binaries): equal input is never built twice, and a
     changed header is never missed. Flags may hold absolute paths of files named in `depends`.
+    `last` are flags for assembler sources and the linker alone: what differs between programs is
+    there, so that their C files are compiled once for all.
     """
-    program = need(compiler)
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    key = hashlib.sha256(version.stdout.encode() + "\0".join(flags).encode())
-    for path in (*sources, *depends):
+    tool = need(compiler)
+    version = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True)
+    headers = [path for path in depends if path.suffix not in _OF_A_PROGRAM]
+
+    def compiled(source: Path) -> Path:
+        whole = source.suffix == ".S"
+        options = (*flags, *last) if whole else tuple(flags)
+        return _kept((version.stdout, *options), (source, *(depends if whole else headers)),
+                     f"{source.stem}.o", [tool, *options, "-c", source])
+
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, sources))
+        return _kept((version.stdout, *flags, *last), (*objects, *depends), name,
+                     [tool, *flags, *last, *objects])
+    except _Failed as error:
+        raise EdgesvitError(f"{compiler} failed on {name}:\n{error}") from None
+
+
+# Files that belong to one program: no C source includes them.
+_OF_A_PROGRAM = (".esv", ".ld")
+
+
+class _Failed(Exception):
+    """What a tool said when it failed."""
+
+
+def _kept(texts: Sequence[str], files: Sequence[Path], name: str, command: Sequence[str | Path]
+          ) -> Path:
+    """The result of `command`, which writes `name` from these inputs, out of the cache.
+
+    Whoever asks for the same while it is being made waits for it.
+    """
+    key = hashlib.sha256("\0".join(texts).encode())
+    for path in files:
         key.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     folder = cache_dir("build", key.hexdigest()[:24])
     output = folder / name
     if output.exists():
         return output
-    # Built under another name and renamed: an interrupted build leaves no half-written result.
-    partial = folder / f"{name}.{os.getpid()}.partial"
-    with tempfile.TemporaryDirectory() as objects, ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = [Path(objects, f"{i}.o") for i in range(len(sources))]
-        said = pool.map(lambda pair: _call([program, *flags, "-c", pair[0], "-o", pair[1]]),
-                        zip(sources, files, strict=True))
-        errors = [error for error in said if error]
-        if error := errors[0] if errors else _call([program, *flags, *files, "-o", partial]):
-            partial.unlink(missing_ok=True)
-            raise EdgesvitError(f"{compiler} failed on {name}:\n{error}")
-    partial.rename(output)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not output.exists():
+            # Renamed when whole: an interrupted build leaves no half-written result.
+            partial = folder / f"{name}.partial"
+            run = subprocess.run([*map(str, command), "-o", str(partial)], capture_output=True,
+                                 text=True)
+            if run.returncode:
+                partial.unlink(missing_ok=True)
+                raise _Failed(run.stderr.strip() or "it says nothing")
+            partial.rename(output)
     return output
 
 
-def _call(command: Sequence[str | Path]) -> str:
-    """Run a tool; what it says when it fails, '' when it does not."""
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    return run.stderr.strip() or "it says nothing" if run.returncode else ""
+def sizes(executable: Path) -> list[int]:
+    """text, data and bss of an executable or a library, in bytes."""
+    listing = subprocess.run([need("size"), str(executable)], capture_output=True, text=True,
+                             check=True).stdout
+    return [int(word) for word in listing.splitlines()[1].split()[:3]]

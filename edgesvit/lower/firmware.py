@@ -16,8 +16,8 @@ from edgesvit.resources import cache_dir, shipped
 from edgesvit.targets import Region, Target
 
 STACK_BYTES = 8192  # 512 of them are the guard that overflow runs into
-_COMPILER = "arm-none-eabi-gcc"
-_FLAGS = (*compile.STRICT, "-O2", "-g0", "-mthumb", "-ffunction-sections", "-fdata-sections",
+COMPILER = "arm-none-eabi-gcc"
+FLAGS = (*compile.STRICT, "-O2", "-g0", "-mthumb", "-ffunction-sections", "-fdata-sections",
           "-nostartfiles", "-Wl,--gc-sections")
 # Which use of a region each section of link.ld.in is.
 _SECTION_USE = {".text": "code", ".weights": "weights", ".stack": "stack", ".data": "io",
@@ -43,21 +43,21 @@ def build_firmware(target: Target, program_path: Path, arena_bytes: int,
     if target.kind != "mcu" or target.uart is None:
         raise UsageError(f"{target.name} takes no firmware: it is no microcontroller with a UART",
                          "edgesvit targets")
-    weights = _staged(program_path.read_bytes(), "program.esv")
-    script = _staged(_linker_script(target, arena_bytes, stack_bytes).encode(), "link.ld")
+    weights = staged(program_path.read_bytes(), "program.esv")
+    script = staged(linker_script(target, arena_bytes, stack_bytes).encode(), "link.ld")
     sources, headers = _sources(target)
-    flags = (*_FLAGS, *target.compiler_flags, *_includes(), *_defines(target, weights),
-             "-T", str(script))
+    flags = (*FLAGS, *target.compiler_flags, *_includes(), *_defines(target))
+    last = (f'-DPROGRAM_FILE="{weights}"', "-T", str(script))
     try:
-        elf = compile.build(_COMPILER, sources, flags, f"{target.name}.elf",
-                            depends=(*headers, weights, script))
+        elf = compile.build(COMPILER, sources, flags, f"{target.name}.elf",
+                            (*headers, weights, script), last)
     except EdgesvitError as error:
         sizes = {"weights": weights.stat().st_size, "arena": arena_bytes, "stack": stack_bytes}
         raise _does_not_fit(target, error.message, sizes) or error from None
-    return _read_back(target, elf)
+    return read_back(target, elf)
 
 
-def _staged(content: bytes, name: str) -> Path:
+def staged(content: bytes, name: str) -> Path:
     """`content` under a path that depends on it alone, so that equal input is built once."""
     path = cache_dir("firmware", hashlib.sha256(content).hexdigest()[:24]) / name
     if not path.exists():
@@ -67,7 +67,7 @@ def _staged(content: bytes, name: str) -> Path:
     return path
 
 
-def _linker_script(target: Target, arena_bytes: int, stack_bytes: int) -> str:
+def linker_script(target: Target, arena_bytes: int, stack_bytes: int) -> str:
     template = string.Template((shipped("firmware") / "cortex_m" / "link.ld.in").read_text())
     uses = ("code", "weights", "arena", "stack", "io")
     return template.substitute(
@@ -110,12 +110,11 @@ def _includes() -> list[str]:
     return [f"-I{folder}" for folder in _folders()]
 
 
-def _defines(target: Target, weights: Path) -> list[str]:
+def _defines(target: Target) -> list[str]:
     uart = target.uart
     return [f'-DBOARD_NAME="{target.name}"', f'-DBOARD_FIRMWARE="{__version__}"',
             f"-DUART_{uart.driver.upper()}", f"-DUART_BASE={uart.base:#x}u",
-            f"-DUART_BAUD={uart.baud}", f"-DCLOCK_HZ={target.clock_hz}",
-            f'-DPROGRAM_FILE="{weights}"']
+            f"-DUART_BAUD={uart.baud}", f"-DCLOCK_HZ={target.clock_hz}"]
 
 
 def _does_not_fit(target: Target, message: str, sizes: dict[str, int]) -> DoesNotFit | None:
@@ -133,9 +132,9 @@ def _does_not_fit(target: Target, message: str, sizes: dict[str, int]) -> DoesNo
                       f"edgesvit compress --target {target.name}")
 
 
-def _read_back(target: Target, elf: Path) -> Firmware:
+def read_back(target: Target, elf: Path) -> Firmware:
     """Section sizes and region use from `size -A` of the linked file."""
-    tool = compile.need(_COMPILER.replace("gcc", "size"))
+    tool = compile.need(COMPILER.replace("gcc", "size"))
     listing = subprocess.run([tool, "-A", str(elf)], capture_output=True, text=True, check=True)
     sections = dict.fromkeys(("code", "weights", "arena", "stack", "io"), 0)
     ends = {region.name: region.origin for region in target.memory}

@@ -26,7 +26,9 @@ class TargetResult(msgspec.Struct, frozen=True, kw_only=True):
     """What one target did. `label` says how its figures came about: emulated or measured.
 
     `accuracy` is the integer program's over `accuracy_images` held-out images, in percent;
-    `logits_equal` counts the images run on the target whose logits equal the interpreter's.
+    `logits_equal` counts the images run on the target whose logits equal the interpreter's. Where
+    the runtime does not promise that (`exact` False), `classes_equal` counts those with the same
+    best class and `largest_difference` says how far apart any logit was, as a share of the largest.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -34,10 +36,14 @@ class TargetResult(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     title: str
     label: str
+    runtime: str = "native"
+    exact: bool = True
     model: str
     program_crc32: str
     images: int
     logits_equal: int
+    classes_equal: int | None = None
+    largest_difference: float | None = None
     accuracy: float
     accuracy_images: int
     float_accuracy: float | None
@@ -46,6 +52,7 @@ class TargetResult(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: Samples | None
     retries: int
     environment: dict[str, object]
+    lowering: dict[str, object] = {}  # what lowering said: operators, delegates, seconds
 
 
 def samples(values: Sequence[float] | None) -> Samples | None:
@@ -65,3 +72,10 @@ def require_equal(board: np.ndarray, host: np.ndarray, target: str) -> None:
             f"host's, first image {first}: {board[first].tolist()} instead of "
             f"{host[first].tolist()}",
             "please report it with the run folder: no time is shown for a wrong result")
+
+
+def compare(board: np.ndarray, host: np.ndarray) -> dict[str, int | float]:
+    """How far logits [images, classes] are from the host's: the fields of TargetResult."""
+    return {"logits_equal": int((board == host).all(1).sum()),
+            "classes_equal": int((board.argmax(1) == host.argmax(1)).sum()),
+            "largest_difference": float(np.abs(board - host).max() / max(np.abs(host).max(), 1))}

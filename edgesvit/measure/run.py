@@ -17,7 +17,7 @@ class BoardRun:
     (code, weights, arena, stack, io).
     """
 
-    logits: np.ndarray  # int32 [images, classes]
+    logits: np.ndarray  # int32 [images, classes]; float64 where a runtime's are not integers
     instructions: list[int] | None = None
     latency_us: list[float] | None = None
     linked_bytes: dict[str, int] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class BoardRun:
 
 
 def read_runner(lines: Iterable[str], images: int, what: str) -> BoardRun:
-    """Collect the output of firmware/linux/runner.c.
+    """Collect the output of firmware/linux/runner.c, or of a runner that prints the same lines.
 
     Raises Unreachable when it is cut short, EdgesvitError when a line makes no sense.
     """
@@ -55,7 +55,9 @@ def read_runner(lines: Iterable[str], images: int, what: str) -> BoardRun:
 
 def _collect(records: list[dict[str, str]], memory: dict[str, str], program: dict[str, str]
              ) -> BoardRun:
-    logits = np.array([[int(x) for x in r["logits"].split(",")] for r in records], np.int32)
+    logits = np.array([[float(x) for x in r["logits"].split(",")] for r in records])
+    if (logits == np.rint(logits)).all():  # float64 holds every int32
+        logits = logits.astype(np.int32)
     counts = [int(r["instructions"]) for r in records]
     return BoardRun(
         logits=logits,

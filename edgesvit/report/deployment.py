@@ -12,15 +12,30 @@ def deployment_table(results: Sequence[TargetResult]) -> str:
     lines = [f"{first.model}, program {first.program_crc32}: integer accuracy "
              f"{first.accuracy:.2f} % of {first.accuracy_images} held-out images"
              + (f" (float {first.float_accuracy:.2f} %)" if first.float_accuracy else "")]
-    runs = [(r.target, f"{r.logits_equal}/{r.images}", _instructions(r), _latency(r), r.label)
+    runs = [(_where(r), f"{r.logits_equal}/{r.images}", _instructions(r), _latency(r), r.label)
             for r in results]
     lines += ["", table(("target", "logits equal", "instructions/inference", "latency ms", "is"),
                         runs)]
-    rows = [(r.target, row.region, row.use, row.estimated_bytes, row.linked_bytes,
+    lines += [_inexact(r) for r in results if not r.exact]
+    rows = [(_where(r), row.region, row.use, row.estimated_bytes, row.linked_bytes,
              row.observed_bytes, row.region_budget_bytes) for r in results for row in r.memory]
     lines += ["", table(("target", "region", "use", "estimated", "linked", "observed",
                          "region budget, bytes"), rows)]
     return "\n".join(lines)
+
+
+def _where(result: TargetResult) -> str:
+    """The target, with the runtime where it is not our own."""
+    own = result.runtime == "native"
+    return result.target if own else f"{result.target} ({result.runtime})"
+
+
+def _inexact(result: TargetResult) -> str:
+    """How far the logits of a runtime that promises no equality are from the interpreter's."""
+    if result.classes_equal is None:
+        return f"{_where(result)}: another network, untrained: its time is all that it shows"
+    return (f"{_where(result)}: not exact; same class {result.classes_equal}/{result.images}, "
+            f"logits differ by at most {100 * result.largest_difference:.3g} % of the largest")
 
 
 def _instructions(result: TargetResult) -> int | None:

@@ -12,6 +12,7 @@ from edgesvit.cli.options import model_folder
 from edgesvit.data import load
 from edgesvit.deploy import deploy, prepare
 from edgesvit.lower.compile import PACKAGES
+from edgesvit.lower.native import lower
 from edgesvit.program.file import to_bytes
 from edgesvit.program.interpret import run as interpret
 from edgesvit.run_folder import RunFolder
@@ -74,7 +75,8 @@ def test_random_programs_on_an_emulated_core(tmp_path, name, make, seed):
     path = tmp_path / "program.esv"
     path.write_bytes(to_bytes(program))
     images = np.stack([random_image(program, seed + i) for i in range(3)])
-    board = run(target_or_skip(name), path, images, lambda text: None, lambda done: None)
+    target = target_or_skip(name)
+    board = run(target, lower(path, target), images, lambda text: None, lambda done: None)
     expected = np.stack([interpret(program, image) for image in images])
     assert (board.logits == expected).all()
     assert (HostProgram(path.read_bytes()).run(images) == expected).all()

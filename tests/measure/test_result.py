@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgesvit.errors import ResultDiffers
-from edgesvit.measure.result import require_equal, samples
+from edgesvit.measure.result import compare, require_equal, samples
 
 
 def test_equal_logits_pass():
@@ -26,3 +26,11 @@ def test_samples_keep_everything():
     assert (summary.median, summary.minimum, summary.maximum) == (2, 1, 3)
     assert summary.all == [3, 1, 2]
     assert samples(None) is None
+
+
+def test_logits_that_differ_are_measured():
+    host = np.array([[0, 10], [20, -5]], np.int32)
+    assert compare(host, host) == {"logits_equal": 2, "classes_equal": 2, "largest_difference": 0}
+    board = np.array([[0, 10], [20, 25]], np.float64)
+    assert compare(board, host) == {"logits_equal": 1, "classes_equal": 1,
+                                    "largest_difference": 1.5}

@@ -41,3 +41,8 @@ def test_a_line_that_makes_no_sense_is_told():
     lines = [line.replace("logits=3,4", "logits=3,x") for line in LINES]
     with pytest.raises(EdgesvitError, match="cannot read"):
         read_runner(lines, 2, "board")
+
+
+def test_logits_that_are_no_integers_stay_what_they_are():
+    lines = [line.replace("logits=3,4", "logits=3.25,-4e-2") for line in LINES]
+    assert read_runner(lines, 2, "board").logits.tolist() == [[1, -2], [3.25, -0.04]]
