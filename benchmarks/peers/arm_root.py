@@ -12,6 +12,7 @@ from pathlib import Path
 from edgesvit.boards.debian import PackageTree
 from edgesvit.errors import EdgesvitError
 from edgesvit.lower.compile import need
+from edgesvit.lower.emulation import view
 from edgesvit.resources import cache_dir
 
 # libpython3.N and python3.N come on top, N as the distribution has it.
@@ -19,14 +20,6 @@ _LIBRARIES = ("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libffi
               "libbz2-1.0", "liblzma5", "libuuid1")
 _PLATFORMS = ("manylinux_2_27_aarch64", "manylinux_2_28_aarch64", "manylinux2014_aarch64",
               "manylinux_2_17_aarch64", "manylinux_2_26_aarch64", "manylinux_2_31_aarch64")
-
-_BASIC = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
-_FEATURES = {  # what Linux says of each core, and its MIDR's part number
-    "cortex-a53": (_BASIC, "0xd03"), "cortex-a72": (_BASIC, "0xd08"),
-    "cortex-a76": ("fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid "
-                   "asimdrdm lrcpc dcpop asimddp ssbs", "0xd0b"),
-}
-CPUS = tuple(_FEATURES)
 
 
 class ArmRoot:
@@ -38,30 +31,17 @@ class ArmRoot:
 
     def argv(self, cpu: str, plugin: str = "") -> list[str]:
         """The start of a command line that runs the root's Python on `cpu`."""
-        view = self._view(cpu)
+        root = self._view(cpu)
         flags = ["-plugin", plugin] if plugin else []
-        return [need("qemu-aarch64"), "-cpu", cpu, "-L", str(view), *flags,
+        return [need("qemu-aarch64"), "-cpu", cpu, "-L", str(root), *flags,
                 "-E", f"PYTHONHOME={self.folder / 'usr'}", "-E",
                 f"PYTHONPATH={self.folder / 'wheels'}", str(self.python)]
 
     def _view(self, cpu: str) -> Path:
-        """The root as seen on `cpu`: libraries ask /proc/cpuinfo which kernels to take."""
-        view = self.folder / "views" / cpu
-        if not view.exists():
-            (view / "proc").mkdir(parents=True)
-            for name in ("lib", "usr", "etc"):
-                if (self.folder / name).exists():
-                    (view / name).symlink_to(self.folder / name)
-            (view / "proc" / "cpuinfo").write_text(_cpuinfo(cpu))
-        return view
-
-
-def _cpuinfo(cpu: str) -> str:
-    features, part = _FEATURES[cpu]
-    return "".join(
-        f"processor\t: {n}\nBogoMIPS\t: 108.00\nFeatures\t: {features}\n"
-        "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\n"
-        f"CPU part\t: {part}\nCPU revision\t: 3\n\n" for n in range(2))
+        """The root as seen on `cpu`."""
+        links = {name: self.folder / name for name in ("lib", "usr", "etc")
+                 if (self.folder / name).exists()}
+        return view(self.folder / "views" / cpu, cpu, links)
 
 
 def arm_root(packages: tuple[str, ...]) -> ArmRoot:

@@ -5,6 +5,10 @@ from importlib.metadata import version
 
 import numpy as np
 
+from edgesvit.lower.litert.dense import lone_layer
+from edgesvit.lower.litert.graph import Graph
+from edgesvit.lower.litert.writer import Quantized
+from edgesvit.program.ops import SpikeConv
 from peers.layers import Layer, random_spikes, random_weight
 
 NAME = "LiteRT int8"
@@ -18,13 +22,14 @@ def release() -> str:
 
 def model(layer: Layer) -> bytes:
     """A .tflite file: int8 [T, side, side, channels] -> int8 [.., out_channels]; no neurons."""
-    from peers.tflite_writer import Quantized, Writer, int8_layer
-    w = Writer()
+    g = Graph()
     shape = [layer.time_steps, layer.side, layer.side, layer.channels]
-    x = w.tensor(shape, "int8", Quantized(1.0))
-    scales = (1.0, np.full(layer.out_channels, 0.01, np.float32), 0.5)
-    y = int8_layer(w, x, random_weight(layer), np.zeros(layer.out_channels), layer.kernel, scales)
-    return w.finish([x], [y])
+    x = g.tensor(shape, "int8", Quantized(1.0))
+    none = np.zeros(layer.out_channels, np.int32)
+    op = SpikeConv("", "", layer.kernel, 1, layer.kernel // 2, random_weight(layer), none,
+                   certified=none.astype(bool))
+    y = lone_layer(g, x, op, (1.0, np.full(layer.out_channels, 0.01, np.float32), 0.5))
+    return g.finish([x], [y])
 
 
 def opened(data: bytes) -> Callable[[], object]:

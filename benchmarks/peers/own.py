@@ -146,11 +146,11 @@ def counted(cpu: str, program: Path, words: list[str]) -> list[int]:
 
 def _count(cpu: str, program: Path, words: list[str]) -> list[int]:
     plugin = counting_plugin()
-    begin, end = (_address(program, f"bench_{edge}") for edge in ("begin", "end"))
+    begin, end = (address(program, f"bench_{edge}") for edge in ("begin", "end"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "counts")
         flags = ["-plugin", f"{plugin},begin={begin:#x},end={end:#x},out={out}"]
-        run = subprocess.run(_argv(cpu, program, words, flags), capture_output=True, text=True)
+        run = subprocess.run(argv(cpu, program, words, flags), capture_output=True, text=True)
         counts = [int(line) for line in out.read_text().split()] if out.exists() else []
     # Semihosting writes to the latter, after what the emulator has to say.
     answer = run.stdout.split() or run.stderr.split()[-3:]
@@ -162,7 +162,8 @@ def _count(cpu: str, program: Path, words: list[str]) -> list[int]:
     return [counts[-1], *more]  # the last of the runs: everything is prepared
 
 
-def _argv(cpu: str, program: Path, words: list[str], flags: list[str]) -> list[str]:
+def argv(cpu: str, program: Path, words: list[str], flags: list[str]) -> list[str]:
+    """The emulator's command line, `flags` its own."""
     if cpu not in MCU:
         return [need("qemu-aarch64"), "-cpu", cpu, *flags, str(program), *words]
     emulator = load(MCU[cpu][0]).emulator
@@ -172,7 +173,8 @@ def _argv(cpu: str, program: Path, words: list[str], flags: list[str]) -> list[s
             "-kernel", str(program)]
 
 
-def _address(elf: Path, name: str) -> int:
+def address(elf: Path, name: str) -> int:
+    """Of a function."""
     listing = subprocess.run([need("nm"), str(elf)], capture_output=True, text=True, check=True)
     return next(int(line.split()[0], 16) & ~1 for line in listing.stdout.splitlines()
                 if line.endswith(f" {name}"))

@@ -35,18 +35,17 @@ def test_convolution_pads_with_no_spike():
 
 
 def test_spiking_model_gives_the_programs_classes():
-    from peers.tflite_model import spiking
-
     from edgesvit.boards.local import HostProgram
     from edgesvit.cli.options import dataset, model_folder
     from edgesvit.evaluate import program_of
+    from edgesvit.lower.litert.fast import fast
     from edgesvit.program.file import to_bytes
     source = model_folder(None)
     data = dataset(None, source)
     program = program_of(source.card(), source.weights(), data)
     images = data.images[:20]
     ours = HostProgram(to_bytes(program)).run(images).argmax(1)
-    model = spiking(program, images[0])
+    model = fast(program, images)
     theirs = [run(model, (image.astype(np.int16) - 128).astype(np.int8)[None]).argmax()
               for image in images]
     assert np.mean(ours == theirs) >= 0.9
