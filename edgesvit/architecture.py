@@ -33,11 +33,13 @@ BUILDERS = {"spikformer": spikformer, "sdt_v1": sdt_v1, "sdt_v2": sdt_v2, "sdt_v
             "qkformer": qkformer}
 OPTIONS = {
     "spikformer": {"time_steps", "stem", "pool", "attention_scale"},
-    "sdt_v1": {"time_steps", "pool"},
+    "sdt_v1": {"time_steps", "stem", "pool"},
     "sdt_v2": {"time_steps"},
     "sdt_v3": {"levels"},
     "qkformer": {"time_steps"},
 }
+# What says that a model reads event frames.
+EVENT_FORMS = {"spikformer": {"form": "dvs"}, "sdt_v1": {"events": True}}
 
 
 def new_config(architecture: Architecture, dataset: Dataset) -> AnyConfig:
@@ -62,13 +64,13 @@ def new_config(architecture: Architecture, dataset: Dataset) -> AnyConfig:
 
 def _event_form(family: str, architecture: Architecture, dataset: Dataset) -> dict:
     """What a model of event frames has in place of the options."""
-    if family != "spikformer":
+    if family not in EVENT_FORMS:
         raise UsageError(f"{dataset.name} has event frames, which {family} cannot be trained on",
-                         "choose --family spikformer")
+                         "choose --family spikformer or sdt_v1")
     if architecture.time_steps not in (Architecture().time_steps, dataset.frames):
         raise UsageError(f"{dataset.name} has {dataset.frames} frames, not "
                          f"{architecture.time_steps}", f"choose --time-steps {dataset.frames}")
-    return {"form": "dvs", "time_steps": dataset.frames}
+    return EVENT_FORMS[family] | {"time_steps": dataset.frames}
 
 
 def default_pool(image_size: tuple[int, int]) -> str:

@@ -15,7 +15,7 @@ from edgesvit.program.interpret import run  # noqa: E402
 from edgesvit.program.ops import Kind  # noqa: E402
 from edgesvit.train import TrainSettings, train  # noqa: E402
 
-SMALL = Architecture(dim=16, depth=1, heads=2, pool="0010", stem=(8, 8, 16, 16))
+SMALL = {"dim": 16, "depth": 1, "heads": 2, "pool": "0010", "stem": (8, 8, 16, 16)}
 
 
 @pytest.fixture
@@ -47,12 +47,15 @@ def test_frames_are_channels_last_and_counts_stay_counts(events):
     assert np.allclose(normalise(data.images, data.mean, data.std), arrays["frames_test"])
 
 
-def test_an_event_model_trains_and_runs_as_integers(events, tmp_path):
+@pytest.mark.parametrize(("family", "field", "form"), [("spikformer", "form", "dvs"),
+                                                       ("sdt_v1", "events", True)])
+def test_an_event_model_trains_and_runs_as_integers(events, tmp_path, family, field, form):
     path, _ = events
-    folder = train(TrainSettings(data=str(path), run=str(tmp_path / "run"), architecture=SMALL,
+    shape = Architecture(family=family, **SMALL)
+    folder = train(TrainSettings(data=str(path), run=str(tmp_path / "run"), architecture=shape,
                                  epochs=8, batch_size=16, learning_rate=5e-3, shift_px=0))
     data, card = load(str(path), "test"), folder.card()
-    assert card.config.form == "dvs" and card.config.time_steps == 3
+    assert getattr(card.config, field) == form and card.config.time_steps == 3
     assert card.metrics["test_accuracy"] > 0.9
     program = program_of(card, folder.weights(), data)
     assert program.input.kind == Kind.LEVELS

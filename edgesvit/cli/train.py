@@ -45,7 +45,8 @@ SHAPE = ("family", "dim", "depth", "heads", "time_steps", "levels", "mlp_ratio",
 @click.option("--levels", type=click.IntRange(1, 255), default=4, show_default=True,
               help="Highest level of a neuron; sdt_v3 only.")
 @click.option("--mlp-ratio", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--stem", help="Four widths a,b,c,D; spikformer only. [default: D/8,D/4,D/2,D]")
+@click.option("--stem", help="Four widths a,b,c,D; spikformer and sdt_v1 only. "
+              "[default: D/8,D/4,D/2,D]")
 @click.option("--pool", help="A 1 halves the image behind a stem stage, as in 0011; "
               "spikformer and sdt_v1 only.")
 @click.option("--attention-scale", type=float, default=0.125, show_default=True,

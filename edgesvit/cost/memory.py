@@ -7,7 +7,7 @@ import numpy as np
 
 from edgesvit.errors import DoesNotFit
 from edgesvit.profiles import Profile
-from edgesvit.program.ops import Classify, Conv, Fire, Op, Program, SelfAttention
+from edgesvit.program.ops import ChooseTokens, Classify, Conv, Fire, Op, Program, SelfAttention
 from edgesvit.program.packing import packed_bytes
 from edgesvit.program.plan import plan
 from edgesvit.targets import Target
@@ -75,6 +75,8 @@ def constants(op: Op) -> list[np.ndarray]:
             return [op.weight, op.bias]
         case Fire():
             return [op.threshold]
+        case ChooseTokens():
+            return [] if op.scale is None else [op.scale]
         case SelfAttention():
             return [np.array(op.level_thresholds, np.int32)]
         case _:

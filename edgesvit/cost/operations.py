@@ -7,8 +7,10 @@ not spikes), and the classifier, which multiplies sums. Everything else adds: a 
 (SOP) is one accumulate caused by one spike. A level n causes n, on Spikformer's stream and behind
 SDT-V3's integer neuron, whose papers count the same sum over T x D steps of 0 and 1.
 
-Free here, as in the papers: neurons, pooling, residual additions, sums over tokens. Not free for a
-board are the rescalings of currents to membranes, one int32 product a value: counted by themselves.
+Free here, as in the papers: neurons, pooling, residual additions, sums over tokens. The scores by
+which tokens are chosen are not free: their sums count as SOPs, the products of their cosines as
+multiplications. Not free for a board are the rescalings of currents to membranes, one int32 product
+a value: counted by themselves.
 """
 
 import math
@@ -17,8 +19,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgesvit.program.interpret import decode, patches, trace
+from edgesvit.program.interpret import decode, patches, spread, trace
 from edgesvit.program.ops import (
+    ChooseTokens,
     Classify,
     Conv,
     DepthwiseConv,
@@ -87,6 +90,9 @@ def dense_macs(op: Op, program: Program) -> int:
         case TokenAttention() | HadamardAttention():
             query = program.value(op.query)
             return program.time_steps * query.tokens * query.shape[2]
+        case ChooseTokens(spatial=spatial):  # the product and both squares of a cosine
+            source = program.value(op.input)
+            return 3 * source.tokens * source.shape[2] if spatial else 0
         case Classify():  # sums over tokens and steps come first
             return op.weight.size
         case _:
@@ -99,9 +105,18 @@ def shape_work(op: Op, program: Program) -> Work:
     multiplies, bits = 0, 8
     if isinstance(op, Conv) and (kind := program.value(op.input).kind) in _OPERAND_BITS:
         multiplies, bits = macs, _OPERAND_BITS[kind]
-    elif isinstance(op, Classify):
+    elif isinstance(op, Classify | ChooseTokens):
         multiplies, bits = macs, 32
-    return Work(op.output, macs, multiplies, bits, _rescales(op, program))
+    sums = _score_sums(op, program) if isinstance(op, ChooseTokens) else 0
+    return Work(op.output, macs, multiplies, bits, _rescales(op, program), sops_int32=float(sums))
+
+
+def _score_sums(op: ChooseTokens, program: Program) -> int:
+    """Additions: a number's sum over steps and its changes, and the sums of windows, into which a
+    column of tokens comes and from which one goes.
+    """
+    source = program.value(op.input)
+    return source.tokens * source.shape[2] * (2 * program.time_steps + (4 if op.spatial else 0))
 
 
 def _positions(op: Conv, program: Program) -> int:
@@ -154,7 +169,8 @@ def _work(op: Op, program: Program, env: dict[str, np.ndarray]) -> Work:
             sops = 0, int(levels.sum())
         case HadamardAttention():  # an AND, then one accumulate where key and value coincide
             levels = steps(op.query)
-            sops = 0, int((steps(op.key) * steps(op.value)).sum())
+            both = steps(op.key) * steps(op.value)
+            sops = 0, int(spread(both, op.heads).sum())
     return replace(fixed, sops_int16=float(sops[0]), sops_int32=float(sops[1]),
                    rate=float(levels.mean()), union=float(levels.any(0).mean()))
 

@@ -12,10 +12,12 @@ from edgesvit.program.ops import (
     Conv,
     DepthwiseConv,
     Fire,
+    Gather,
     HadamardAttention,
     MaxPool,
     Op,
     Program,
+    PutBack,
     TokenAttention,
     inputs,
 )
@@ -70,10 +72,14 @@ def ends(program: Program) -> list[Ends]:
 def _same_channels(op: Op) -> Iterator[str]:
     """The values an operator reads whose channel c can only become channel c of its output."""
     match op:
-        case Add() | HadamardAttention():
+        case Add():
             yield from inputs(op)
-        case Fire() | MaxPool():
+        case HadamardAttention() if not op.heads:
+            yield from inputs(op)
+        case Fire() | MaxPool() | Gather():
             yield op.input
+        case PutBack():
+            yield from (op.input, op.branch)
         case TokenAttention():
             yield op.key
         case Conv():

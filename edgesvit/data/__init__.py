@@ -8,14 +8,14 @@ from edgesvit.errors import UsageError
 
 __all__ = ["Dataset", "load", "normalise"]
 
-SPECS = "digits, cifar10:PATH, fashion-mnist:PATH, mnist:PATH or folder:PATH?size=64"
+SPECS = "digits, cifar10:PATH, cifar100:PATH, fashion-mnist:PATH, mnist:PATH or folder:PATH?size=64"
 
 
 def load(spec: str, split: str) -> Dataset:
     """The split `train` or `test` of a data set.
 
-    `spec` is `digits`, or SOURCE:PATH with the source cifar10, fashion-mnist, mnist or folder, or
-    the path of an .npz file or folder that explains itself.
+    `spec` is `digits`, or SOURCE:PATH with the source cifar10, cifar100, fashion-mnist, mnist or
+    folder, or the path of an .npz file or folder that explains itself.
     """
     if split not in ("train", "test"):
         raise UsageError(f"no split '{split}'", "choose train or test")
@@ -26,8 +26,8 @@ def load(spec: str, split: str) -> Dataset:
         raise UsageError(f"no data at {path}", f"--data takes {SPECS}")
     if path.suffix == ".npz":
         name = source if source != "folder" else path.stem
-        return npz.load(path, split, name, photos=source == "cifar10")
-    if source == "cifar10":
+        return npz.load(path, split, name, photos=source in cifar.RELEASES)
+    if source in cifar.RELEASES:
         return cifar.load(path, split, source)
     if source in ("mnist", "fashion-mnist"):
         return idx.load(path, split, source)
@@ -39,7 +39,7 @@ def _parse(spec: str) -> tuple[str, Path, int | None]:
     if spec == "digits":
         return "digits", Path(), None
     source, colon, rest = spec.partition(":")
-    if source not in ("cifar10", "fashion-mnist", "mnist", "folder") or not colon:
+    if source not in (*cifar.RELEASES, "fashion-mnist", "mnist", "folder") or not colon:
         source, rest = "", spec
     text, _, option = rest.partition("?size=")
     if option and not (option.isdecimal() and int(option) > 0):
@@ -52,8 +52,8 @@ def _parse(spec: str) -> tuple[str, Path, int | None]:
 
 
 def _recognise(path: Path) -> str:
-    if path.is_dir() and cifar.find(path):
-        return "cifar10"
+    if path.is_dir() and (name := cifar.find(path)):
+        return name
     if path.is_dir() and idx.find(path):
         return "fashion-mnist" if "fashion" in path.resolve().name.lower() else "mnist"
     return "folder"

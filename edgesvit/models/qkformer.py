@@ -16,6 +16,7 @@ from edgesvit.models.config import QKFormerConfig, qkformer
 from edgesvit.models.layers import conv3x3, conv_spikes, halve, image_currents, over_frames
 from edgesvit.models.lif import Lif
 from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
+from edgesvit.models.tokens import TokenChoice
 from edgesvit.models.variants import Variant
 
 # The authors name the same parts differently: the stage-3 attention and the MLP's layers.
@@ -31,8 +32,9 @@ class QKFormer(nn.Module):
         self.config = config
         stem, *widths = config.widths
         self.patch_embed1 = FirstEmbed(config)
-        self.patch_embed2 = NextEmbed(config, widths[0], widths[1])
-        self.patch_embed3 = NextEmbed(config, widths[1], widths[2])
+        inner = config.embed_inner
+        self.patch_embed2 = NextEmbed(config, widths[0], inner[1], widths[1])
+        self.patch_embed3 = NextEmbed(config, widths[1], inner[2], widths[2])
         one, two, three = config.depths
         self.stage1 = nn.ModuleList(TokenBlock(config, widths[0], i) for i in range(one))
         self.stage2 = nn.ModuleList(TokenBlock(config, widths[1], one + i) for i in range(two))
@@ -63,11 +65,12 @@ class FirstEmbed(nn.Module):
         self.proj_conv = conv3x3(config.in_channels, stem)
         self.proj_bn = nn.BatchNorm2d(stem)
         self.proj_lif = Lif(config.threshold)
-        self.proj1_conv = conv3x3(stem, width)
-        self.proj1_bn = nn.BatchNorm2d(width)
+        inner = config.embed_inner[0] if self.large else width
+        self.proj1_conv = conv3x3(stem, inner)
+        self.proj1_bn = nn.BatchNorm2d(inner)
         self.proj1_lif = Lif(config.threshold)
         if self.large:
-            self.proj2_conv = conv3x3(width, width)
+            self.proj2_conv = conv3x3(inner, width)
             self.proj2_bn = nn.BatchNorm2d(width)
             self.proj2_lif = Lif(config.threshold)
         self.proj_res_conv = _shortcut(stem, width, stride=2 if self.large else 1)
@@ -89,13 +92,13 @@ class FirstEmbed(nn.Module):
 class NextEmbed(nn.Module):
     """Half the height and width: [T, B, C, H, W] to [T, B, C', H/2, W/2]."""
 
-    def __init__(self, config: QKFormerConfig, inputs: int, outputs: int):
+    def __init__(self, config: QKFormerConfig, inputs: int, inner: int, outputs: int):
         super().__init__()
         self.pool_first = config.form == "imagenet"
-        self.proj3_conv = conv3x3(inputs, outputs)
-        self.proj3_bn = nn.BatchNorm2d(outputs)
+        self.proj3_conv = conv3x3(inputs, inner)
+        self.proj3_bn = nn.BatchNorm2d(inner)
         self.proj3_lif = Lif(config.threshold)
-        self.proj4_conv = conv3x3(outputs, outputs)
+        self.proj4_conv = conv3x3(inner, outputs)
         self.proj4_bn = nn.BatchNorm2d(outputs)
         self.proj4_lif = Lif(config.threshold)
         self.proj_res_conv = _shortcut(inputs, outputs, stride=2)
@@ -117,8 +120,13 @@ class TokenBlock(nn.Module):
         super().__init__()
         self.tssa = TokenAttention(config, dim, config.qk_dims[index])
         self.mlp = Mlp(config, dim, config.hidden_dims[index])
+        self.tokens = TokenChoice(config, index, membranes=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.tokens.over_map(self.branches, x)
+
+    def branches(self, x: Tensor) -> Tensor:
+        """The block on those tokens that pass through it."""
         x = x + self.tssa(x)
         return x + self.mlp(x)
 
@@ -130,9 +138,15 @@ class Block(nn.Module):
         super().__init__()
         self.name = NAMES[config.form][0]
         self.add_module(self.name, Attention(config, index))
-        self.mlp = Mlp(config, config.dim, config.hidden_dims[sum(config.depths[:2]) + index])
+        index += sum(config.depths[:2])
+        self.mlp = Mlp(config, config.dim, config.hidden_dims[index])
+        self.tokens = TokenChoice(config, index, membranes=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.tokens.over_map(self.branches, x)
+
+    def branches(self, x: Tensor) -> Tensor:
+        """The block on those tokens that pass through it."""
         x = x + self.get_submodule(self.name)(x)
         return x + self.mlp(x)
 
@@ -263,6 +277,9 @@ def recognise(shapes: Shapes, given: Mapping[str, Any]) -> QKFormerConfig | None
               *(shape_of(shapes, f"patch_embed{i}.proj4_conv.weight", 4)[0] for i in (2, 3)))
     depths = tuple(depth_of(shapes, f"stage{i}") for i in (1, 2, 3))
     heads = 8 if form == "cifar" else _heads(widths[3], given)
+    inner = ([shape_of(shapes, "patch_embed1.proj1_conv.weight", 4)[0]]
+             if form == "imagenet" else []) + [
+        shape_of(shapes, f"patch_embed{i}.proj3_conv.weight", 4)[0] for i in (2, 3)]
     token = [f"stage{s}.{i}" for s in (1, 2) for i in range(depths[s - 1])]
     last = [f"stage3.{i}" for i in range(depths[2])]
     queries = [f"{block}.tssa" for block in token] + [f"{block}.{attention}" for block in last]
@@ -274,7 +291,7 @@ def recognise(shapes: Shapes, given: Mapping[str, Any]) -> QKFormerConfig | None
         v_dims=tuple(_per_head(shapes, f"{block}.{attention}.v_conv.weight", heads)
                      for block in last),
         hidden_dims=tuple(shape_of(shapes, f"{block}.mlp.{mlp}1_conv.weight", 4)[0]
-                          for block in token + last),
+                          for block in token + last), embed_dims=tuple(inner),
         proj_lif_axis=given.get("proj_lif_axis") or "batch_time")
 
 

@@ -6,17 +6,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class RepConv(nn.Module):
-    """Point-wise, BN, padding, depth-wise 3x3, point-wise, BN: one 3x3 convolution in disguise."""
+    """Point-wise, BN, padding, depth-wise 3x3, point-wise, BN: one 3x3 convolution in disguise.
 
-    def __init__(self, dim: int):
+    Widths C, M inside (C in the authors' code), C'.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(dim, dim, 1, bias=False),
-            BnAndPad(dim),
+            nn.Conv2d(inputs, hidden, 1, bias=False),
+            BnAndPad(hidden),
             nn.Sequential(
-                nn.Conv2d(dim, dim, 3, groups=dim, bias=False),
-                nn.Conv2d(dim, dim, 1, bias=False),
-                nn.BatchNorm2d(dim),
+                nn.Conv2d(hidden, hidden, 3, groups=hidden, bias=False),
+                nn.Conv2d(hidden, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
             ),
         )
 

@@ -19,6 +19,7 @@ from edgesvit.models.config import SdtV1Config, sdt_v1
 from edgesvit.models.layers import conv3x3, conv_spikes, halve, image_currents, over_frames
 from edgesvit.models.lif import Lif
 from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
+from edgesvit.models.tokens import TokenChoice
 from edgesvit.models.variants import Variant
 
 # The authors' code creates this layer in every block and never calls it.
@@ -90,9 +91,10 @@ class Block(nn.Module):
         super().__init__()
         self.attn = Attention(config, index)
         self.mlp = Mlp(config, index)
+        self.tokens = TokenChoice(config, index, membranes=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(x + self.attn(x))
+        return self.tokens.over_map(lambda x: self.mlp(x + self.attn(x)), x)
 
 
 class Attention(nn.Module):

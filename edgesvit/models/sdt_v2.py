@@ -19,6 +19,8 @@ from edgesvit.models.layers import over_frames
 from edgesvit.models.lif import Lif
 from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
 from edgesvit.models.rep_conv import RepConv
+from edgesvit.models.stage_shapes import dims_of
+from edgesvit.models.tokens import TokenChoice
 from edgesvit.models.variants import Variant
 
 ATTENTION_SCALE = 0.125  # whatever the head width is
@@ -43,23 +45,29 @@ class SdtV2(nn.Module):
     def __init__(self, config: SdtV2Config):
         super().__init__()
         self.config = config
-        e0, e1, e2, e3 = config.embed_dims
+        dims = config.dims
+        first, e0, e1, e2, e3 = dims.streams
         s0, s1, s2, s3, s4 = config.strides
 
         def neuron() -> nn.Module:
             return Lif(config.threshold)
 
-        self.downsample1_1 = DownSample(config.in_channels, e0 // 2, kernel=7, stride=s0)
-        self.ConvBlock1_1 = nn.ModuleList([ConvBlock(e0 // 2, neuron)])
-        self.downsample1_2 = DownSample(e0 // 2, e0, neuron, stride=s1)
-        self.ConvBlock1_2 = nn.ModuleList([ConvBlock(e0, neuron)])
+        third, fourth = config.blocks
+
+        def conv_block(dim: int, index: int) -> nn.ModuleList:
+            return nn.ModuleList([ConvBlock(dim, dims.sep[index], dims.conv[index], neuron)])
+
+        self.downsample1_1 = DownSample(config.in_channels, first, kernel=7, stride=s0)
+        self.ConvBlock1_1 = conv_block(first, 0)
+        self.downsample1_2 = DownSample(first, e0, neuron, stride=s1)
+        self.ConvBlock1_2 = conv_block(e0, 1)
         self.downsample2 = DownSample(e0, e1, neuron, stride=s2)
-        self.ConvBlock2_1 = nn.ModuleList([ConvBlock(e1, neuron)])
-        self.ConvBlock2_2 = nn.ModuleList([ConvBlock(e1, neuron)])
+        self.ConvBlock2_1 = conv_block(e1, 2)
+        self.ConvBlock2_2 = conv_block(e1, 3)
         self.downsample3 = DownSample(e1, e2, neuron, stride=s3)
-        self.block3 = nn.ModuleList(Block(e2, config) for _ in range(config.blocks[0]))
+        self.block3 = nn.ModuleList(Block(e2, config, i) for i in range(third))
         self.downsample4 = DownSample(e2, e3, neuron, stride=s4)
-        self.block4 = nn.ModuleList(Block(e3, config) for _ in range(config.blocks[1]))
+        self.block4 = nn.ModuleList(Block(e3, config, third + i) for i in range(fourth))
         self.lif = neuron()
         self.head = nn.Linear(e3, config.classes)
         if config.kd:
@@ -99,10 +107,9 @@ class DownSample(nn.Module):
 class ConvBlock(nn.Module):
     """A separable convolution and a wide one, each added to the stream [T, B, C, H, W]."""
 
-    def __init__(self, dim: int, neuron: Neuron):
+    def __init__(self, dim: int, sep: int, hidden: int, neuron: Neuron):
         super().__init__()
-        hidden = 4 * dim  # fixed in the authors' code, whatever mlp_ratio says
-        self.Conv = SepConv(dim, neuron)
+        self.Conv = SepConv(dim, sep, neuron)
         self.lif1 = neuron()
         self.conv1 = nn.Conv2d(dim, hidden, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(hidden)
@@ -119,9 +126,8 @@ class ConvBlock(nn.Module):
 class SepConv(nn.Module):
     """Point-wise, depth-wise 7x7, point-wise; no neuron and no BN behind the depth-wise one."""
 
-    def __init__(self, dim: int, neuron: Neuron):
+    def __init__(self, dim: int, hidden: int, neuron: Neuron):
         super().__init__()
-        hidden = 2 * dim
         self.lif1 = neuron()
         self.pwconv1 = nn.Conv2d(dim, hidden, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(hidden)
@@ -138,31 +144,37 @@ class SepConv(nn.Module):
 class Block(nn.Module):
     """Attention, then MLP, each added to the stream [T, B, C, H, W]."""
 
-    def __init__(self, dim: int, config: SdtV2Config):
+    def __init__(self, dim: int, config: SdtV2Config, index: int):
         super().__init__()
-        self.attn = Attention(dim, config)
-        self.mlp = Mlp(dim, dim * config.mlp_ratio, lambda: Lif(config.threshold))
+        self.attn = Attention(dim, config, index)
+        self.mlp = Mlp(dim, config.dims.hidden[index], lambda: Lif(config.threshold))
+        self.tokens = TokenChoice(config, index, membranes=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(x)
+        # The layers of the attention are 3x3 convolutions: tokens can only stop behind it.
+        return self.tokens.over_map(self.add_mlp, x + self.attn(x))
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """The MLP on those tokens that pass through it."""
         return x + self.mlp(x.flatten(3)).unflatten(3, x.shape[3:])  # tokens are [T, B, C, N]
 
 
 class Attention(nn.Module):
     """Spike-driven self-attention: LIF(q (k^T v) / 8), then a projection; [T, B, C, H, W]."""
 
-    def __init__(self, dim: int, config: SdtV2Config):
+    def __init__(self, dim: int, config: SdtV2Config, index: int):
         super().__init__()
-        self.heads = config.heads
+        dims, self.heads = config.dims, config.heads
+        qk, v = self.heads * dims.qk[index], self.heads * dims.v[index]
         self.head_lif = Lif(config.threshold)
-        self.q_conv = _rep_conv_bn(dim)
-        self.k_conv = _rep_conv_bn(dim)
-        self.v_conv = _rep_conv_bn(dim)
+        self.q_conv = _rep_conv_bn(dim, dims.rep_q[index], qk)
+        self.k_conv = _rep_conv_bn(dim, dims.rep_k[index], qk)
+        self.v_conv = _rep_conv_bn(dim, dims.rep_v[index], v)
         self.q_lif = Lif(config.threshold)
         self.k_lif = Lif(config.threshold)
         self.v_lif = Lif(config.threshold)
         self.attn_lif = Lif(config.attention_threshold)
-        self.proj_conv = _rep_conv_bn(dim)
+        self.proj_conv = _rep_conv_bn(v, dims.rep_proj[index], dim)
 
     def forward(self, x: Tensor) -> Tensor:
         spikes = self.head_lif(x)
@@ -233,8 +245,8 @@ def initialise_bns(model: nn.Module, gain: float, branch_ends: tuple[str, ...], 
     nn.init.constant_(model.downsample4.encode_bn.bias, edge)
 
 
-def _rep_conv_bn(dim: int) -> nn.Sequential:
-    return nn.Sequential(RepConv(dim), nn.BatchNorm2d(dim))
+def _rep_conv_bn(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(RepConv(inputs, hidden, outputs), nn.BatchNorm2d(outputs))
 
 
 def build(config: SdtV2Config) -> SdtV2:
@@ -250,20 +262,23 @@ def recognise(shapes: Shapes, given: Mapping[str, Any]) -> SdtV2Config | None:
     """
     if "block3.0.attn.q_conv.0.body.0.weight" not in shapes or not depth_of(shapes, "block4"):
         return None
-    dims = stage_widths(shapes, ("downsample1_2", "downsample2", "downsample3", "downsample4"))
     return SdtV2Config(
         image_size=image_size_of(given, 224),
         in_channels=shape_of(shapes, "downsample1_1.encode_conv.weight", 4)[1],
         classes=shape_of(shapes, "head.weight", 2)[0],
-        time_steps=option(given, "T", 4), embed_dims=dims, heads=option(given, "num_heads", 8),
-        mlp_ratio=mlp_ratio_of(shapes), kd="head_kd.weight" in shapes,
-        **stages_of(shapes, given),
+        time_steps=option(given, "T", 4), kd="head_kd.weight" in shapes,
+        **stages_of(shapes, given, "rep"),
     )
 
 
-def stages_of(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The fields `blocks`, which the tensors tell, and `strides`, which is given or official."""
-    return {"blocks": (depth_of(shapes, "block3"), depth_of(shapes, "block4")),
+def stages_of(shapes: Shapes, given: Mapping[str, Any], inside: str) -> dict[str, Any]:
+    """What the configurations of SDT-V2 and V3 share: all widths, `blocks`, `heads`, `strides`."""
+    blocks = depth_of(shapes, "block3"), depth_of(shapes, "block4")
+    heads = option(given, "num_heads", 8)
+    dims = dims_of(shapes, blocks, heads, inside)
+    whole = dims.hidden[0] % dims.streams[3] == 0
+    return {"blocks": blocks, "heads": heads, "pruned": dims, "embed_dims": dims.streams[1:],
+            "mlp_ratio": dims.hidden[0] // dims.streams[3] if whole else 4,
             "strides": tuple(given.get("strides") or OFFICIAL_STRIDES)}
 
 

@@ -7,7 +7,6 @@ load. Its drop-path, which no forward applies, is left out.
 """
 
 from collections.abc import Mapping
-from math import sqrt
 from typing import Any
 
 import torch
@@ -22,15 +21,13 @@ from edgesvit.models.sdt_v2 import (
     attend,
     initialise,
     initialise_bns,
-    mlp_ratio_of,
     option,
-    stage_widths,
     stages_of,
 )
+from edgesvit.models.tokens import TokenChoice
 from edgesvit.models.variants import Variant
 
 DEAD_KEYS: tuple[str, ...] = ()  # every tensor of the official checkpoints takes part
-VALUE_WIDTH = 4  # v has four times the channels of q and k
 
 
 class SdtV3(nn.Module):
@@ -39,20 +36,25 @@ class SdtV3(nn.Module):
     def __init__(self, config: SdtV3Config):
         super().__init__()
         self.config = config
-        e0, e1, e2, e3 = config.embed_dims
+        dims, levels = config.dims, config.levels
+        first, e0, e1, e2, e3 = dims.streams
         s0, s1, s2, s3, s4 = config.strides
-        ratio, levels = config.mlp_ratio, config.levels
-        self.downsample1_1 = DownSample(config.in_channels, e0 // 2, kernel=7, stride=s0)
-        self.ConvBlock1_1 = nn.ModuleList([ConvBlock(e0 // 2, ratio, levels)])
-        self.downsample1_2 = DownSample(e0 // 2, e0, levels, stride=s1)
-        self.ConvBlock1_2 = nn.ModuleList([ConvBlock(e0, ratio, levels)])
+        third, fourth = config.blocks
+
+        def conv_block(dim: int, index: int) -> nn.ModuleList:
+            return nn.ModuleList([ConvBlock(dim, dims.sep[index], dims.conv[index], levels)])
+
+        self.downsample1_1 = DownSample(config.in_channels, first, kernel=7, stride=s0)
+        self.ConvBlock1_1 = conv_block(first, 0)
+        self.downsample1_2 = DownSample(first, e0, levels, stride=s1)
+        self.ConvBlock1_2 = conv_block(e0, 1)
         self.downsample2 = DownSample(e0, e1, levels, stride=s2)
-        self.ConvBlock2_1 = nn.ModuleList([ConvBlock(e1, ratio, levels)])
-        self.ConvBlock2_2 = nn.ModuleList([ConvBlock(e1, ratio, levels)])
+        self.ConvBlock2_1 = conv_block(e1, 2)
+        self.ConvBlock2_2 = conv_block(e1, 3)
         self.downsample3 = DownSample(e1, e2, levels, stride=s3)
-        self.block3 = nn.ModuleList(Block(e2, config) for _ in range(config.blocks[0]))
+        self.block3 = nn.ModuleList(Block(e2, config, i) for i in range(third))
         self.downsample4 = DownSample(e2, e3, levels, stride=s4)
-        self.block4 = nn.ModuleList(Block(e3, config) for _ in range(config.blocks[1]))
+        self.block4 = nn.ModuleList(Block(e3, config, third + i) for i in range(fourth))
         self.spike = IntegerLif(levels, "even", divided=False)  # the classifier reads 0..D
         self.head = nn.Linear(e3, config.classes)
         self.apply(initialise)
@@ -87,10 +89,9 @@ class DownSample(nn.Module):
 class ConvBlock(nn.Module):
     """A separable convolution 7x7 and a wide one 3x3, each added to the stream [B, C, H, W]."""
 
-    def __init__(self, dim: int, mlp_ratio: int, levels: int):
+    def __init__(self, dim: int, sep: int, hidden: int, levels: int):
         super().__init__()
-        hidden = dim * mlp_ratio
-        self.Conv = SepConv(dim, 7, levels)
+        self.Conv = SepConv(dim, sep, 7, levels)
         self.spike1 = IntegerLif(levels, "even")
         self.conv1 = nn.Conv2d(dim, hidden, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(hidden)
@@ -105,11 +106,10 @@ class ConvBlock(nn.Module):
 
 
 class SepConv(nn.Module):
-    """Point-wise C to 2 C, depth-wise, point-wise back, a neuron before and a BN behind each."""
+    """Point-wise, depth-wise, point-wise back, a neuron before and a BN behind each."""
 
-    def __init__(self, dim: int, kernel: int, levels: int):
+    def __init__(self, dim: int, hidden: int, kernel: int, levels: int):
         super().__init__()
-        hidden = 2 * dim
         self.spike1 = IntegerLif(levels, "even")
         self.pwconv1 = _conv_bn(dim, hidden)
         self.spike2 = IntegerLif(levels, "even")
@@ -126,14 +126,20 @@ class SepConv(nn.Module):
 class Block(nn.Module):
     """Separable convolution 3x3, attention, MLP, each added to the stream [B, C, H, W]."""
 
-    def __init__(self, dim: int, config: SdtV3Config):
+    def __init__(self, dim: int, config: SdtV3Config, index: int):
         super().__init__()
-        self.conv = SepConv(dim, 3, config.levels)
-        self.attn = Attention(dim, config.heads, config.levels)
-        self.mlp = Mlp(dim, dim * config.mlp_ratio, config.levels)
+        self.conv = SepConv(dim, config.dims.mix[index], 3, config.levels)
+        self.attn = Attention(dim, config, index)
+        self.mlp = Mlp(dim, config.dims.hidden[index], config.levels)
+        self.tokens = TokenChoice(config, index, membranes=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.conv(x)
+        # The separable convolution needs all neighbours; the scores are those of its input.
+        mixed = (x + self.conv(x))[None]
+        return self.tokens.over_map(lambda few: self.branches(few[0])[None], mixed, x[None])[0]
+
+    def branches(self, x: Tensor) -> Tensor:
+        """Attention and MLP on those tokens that pass through them."""
         x = x + self.attn(x)
         return x + self.mlp(x.flatten(2)).unflatten(2, x.shape[2:])  # tokens are [B, C, N]
 
@@ -144,19 +150,20 @@ class Attention(nn.Module):
     Levels are multiplied as numbers: products of single spikes would not add up to the same.
     """
 
-    def __init__(self, dim: int, heads: int, levels: int):
+    def __init__(self, dim: int, config: SdtV3Config, index: int):
         super().__init__()
-        self.heads = heads
-        self.scale = 2 / sqrt(dim // heads)
+        self.heads, levels = config.heads, config.levels
+        self.scale = config.attention_scales[index >= config.blocks[0]]
+        qk, v = self.heads * config.dims.qk[index], self.heads * config.dims.v[index]
         self.head_spike = IntegerLif(levels, "even")
-        self.q_conv = _conv_bn(dim, dim)
+        self.q_conv = _conv_bn(dim, qk)
         self.q_spike = IntegerLif(levels, "even")
-        self.k_conv = _conv_bn(dim, dim)
+        self.k_conv = _conv_bn(dim, qk)
         self.k_spike = IntegerLif(levels, "even")
-        self.v_conv = _conv_bn(dim, VALUE_WIDTH * dim)
+        self.v_conv = _conv_bn(dim, v)
         self.v_spike = IntegerLif(levels, "even")
         self.attn_spike = IntegerLif(levels, "even")
-        self.proj_conv = _conv_bn(VALUE_WIDTH * dim, dim)
+        self.proj_conv = _conv_bn(v, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         spikes = self.head_spike(x)
@@ -198,7 +205,8 @@ def recognise(shapes: Shapes, given: Mapping[str, Any]) -> SdtV3Config | None:
     """The configuration behind a checkpoint's tensors, None if it is of another family.
 
     Heads (8), D (4), the image size (224) and the strides (2, 2, 2, 2, 1) leave no trace: they come
-    from `given` as num_heads, D, img and, a name of ours, strides.
+    from `given` as num_heads, D, img and, a name of ours, strides. A pruned model's attention scale
+    is that of the width it has: a run folder's card knows the one before.
     """
     if ("ConvBlock1_1.0.Conv.pwconv1.0.weight" not in shapes
             or not depth_of(shapes, "block4")):
@@ -208,10 +216,7 @@ def recognise(shapes: Shapes, given: Mapping[str, Any]) -> SdtV3Config | None:
         image_size=image_size_of(given, 224),
         in_channels=shape_of(shapes, "downsample1_1.encode_conv.weight", 4)[1],
         classes=shape_of(shapes, "head.weight", 2)[0],
-        embed_dims=stage_widths(
-            shapes, ("downsample1_2", "downsample2", "downsample3", "downsample4")),
-        heads=option(given, "num_heads", 8), mlp_ratio=mlp_ratio_of(shapes),
-        levels=option(given, "D", 4), **stages_of(shapes, given),
+        levels=option(given, "D", 4), **stages_of(shapes, given, "mix"),
     )
 
 

@@ -19,6 +19,7 @@ from edgesvit.models.config import SpikformerConfig, spikformer
 from edgesvit.models.layers import conv3x3, conv_spikes, halve, image_currents
 from edgesvit.models.lif import Lif
 from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
+from edgesvit.models.tokens import TokenChoice
 from edgesvit.models.variants import Variant
 
 # The authors' code creates LayerNorms in every block, and for events one more and a position
@@ -100,8 +101,13 @@ class Block(nn.Module):
         super().__init__()
         self.attn = Attention(config, index)
         self.mlp = Mlp(config, index)
+        self.tokens = TokenChoice(config, index, membranes=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.tokens.over_tokens(self.branches, x)
+
+    def branches(self, x: Tensor) -> Tensor:
+        """The block on those tokens that pass through it."""
         x = x + self.attn(x)
         return x + self.mlp(x)
 

@@ -19,16 +19,19 @@ from edgesvit.errors import EdgesvitError
 from edgesvit.program.ops import (
     Add,
     Check,
+    ChooseTokens,
     Classify,
     Conv,
     DepthwiseConv,
     EncodeConv,
     Fire,
+    Gather,
     HadamardAttention,
     Kind,
     MaxPool,
     Op,
     Program,
+    PutBack,
     SelfAttention,
     SpikeConv,
     TokenAttention,
@@ -41,14 +44,15 @@ from edgesvit.program.plan import plan
 from edgesvit.program.validate import validate
 
 MAGIC = b"ESVP"
-VERSION = 2
+VERSION = 3
 NONE = 0xFFFF
 _HEADER = struct.Struct("<4sHHIIBxHHHHHIIIIIIIII")
 _CRC_FROM = 16  # the CRC covers everything after its own field
 _VALUE = struct.Struct("<BxHHHHxxI")
 _OP = struct.Struct("<4B4HHBBIIIIiBBxxII")
 _CODES: tuple[type, ...] = (EncodeConv, SpikeConv, MaxPool, Add, SelfAttention, Classify,
-                            TokenAttention, DepthwiseConv, Fire, HadamardAttention)
+                            TokenAttention, DepthwiseConv, Fire, HadamardAttention,
+                            ChooseTokens, Gather, PutBack)
 
 
 class _Constants:
@@ -105,6 +109,8 @@ def _pack_op(op: Op, program: Program, index: dict[str, int], scratch_at: int,
     if isinstance(op, Conv | Fire):
         after = op.threshold if op.threshold is not None else op.scale
         threshold = constants.add(after.astype("<i4"))
+    if isinstance(op, ChooseTokens) and op.scale is not None:
+        threshold = constants.add(op.scale.astype("<i4"))
     if isinstance(op, EncodeConv):
         extra = constants.add(op.pad_pixel)
     if isinstance(op, SpikeConv):
@@ -114,6 +120,8 @@ def _pack_op(op: Op, program: Program, index: dict[str, int], scratch_at: int,
     window = (op.kernel, op.stride, op.pad) if isinstance(op, Conv | MaxPool) else (0, 0, 0)
     if isinstance(op, Fire):
         window = (int(op.over_tokens), 0, 0)
+    if isinstance(op, ChooseTokens):
+        window = (op.window, op.spatial, op.temporal)
     return _OP.pack(
         _CODES.index(type(op)), *window, *(names + [NONE] * (3 - len(names))), index[op.output],
         getattr(op, "heads", 0), getattr(op, "pool", 0), getattr(op, "pool_stride", 0), weight,
@@ -206,8 +214,14 @@ def _unpack_op(data: bytes, at: int, values: tuple[Value, ...]) -> Op:
         return Add(*names, output.name)
     if kind is Fire:
         return Fire(source.name, output.name, thresholds(), bool(kernel))
+    if kind is ChooseTokens:
+        membrane = source.kind == Kind.MEMBRANE
+        scale = _array(data, threshold_at, (source.shape[2],), "<i4") if membrane else None
+        return ChooseTokens(source.name, output.name, kernel, stride, pad, scale)
+    if kind is Gather or kind is PutBack:
+        return kind(*names, output.name)
     if kind is HadamardAttention:
-        return HadamardAttention(*names, output.name, shift, threshold)
+        return HadamardAttention(*names, output.name, shift, threshold, heads)
     if kind is TokenAttention:
         return TokenAttention(*names, output.name, heads, shift, threshold)
     if kind is SelfAttention:
@@ -220,7 +234,7 @@ def _unpack_op(data: bytes, at: int, values: tuple[Value, ...]) -> Op:
                     channels, bits)
     bias = _array(data, bias_at, (channels,), "<i4")
     if kind is Classify:
-        return Classify(source.name, output.name, weight, bias, bits)
+        return Classify(source.name, output.name, weight, bias, bits, shift, "".join(names[1:]))
     after = {"threshold": thresholds()}
     if output.kind == Kind.MEMBRANE:
         after = {"scale": thresholds(), "shift": shift, "stream": names[1] if names[1:] else ""}

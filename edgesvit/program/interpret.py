@@ -10,22 +10,26 @@ import numpy as np
 
 from edgesvit.program.ops import (
     Add,
+    ChooseTokens,
     Classify,
     Conv,
     DepthwiseConv,
     EncodeConv,
     Fire,
+    Gather,
     HadamardAttention,
     Kind,
     MaxPool,
     Op,
     Program,
+    PutBack,
     SelfAttention,
     SpikeConv,
     TokenAttention,
     Value,
     conv_size,
 )
+from edgesvit.program.tokens import chosen, token_scores
 
 
 def lif(current: np.ndarray, threshold: np.ndarray | int) -> np.ndarray:
@@ -157,10 +161,26 @@ def hadamard_attention(op: HadamardAttention, q: np.ndarray, k: np.ndarray, v: n
                        ) -> np.ndarray:
     """q, k, v [T, H, W, C] of 0/1 -> codes [H, W, C]: q where its channel's neuron fires.
 
-    current = (sum of k * v over the tokens) << shift, one neuron per channel.
+    current = (sum of k * v over the tokens) << shift, one neuron per channel. With heads, k * v and
+    the result are spread first.
     """
-    passes = lif((k * v).sum((1, 2), keepdims=True) << op.shift, op.threshold)  # [T, 1, 1, C]
-    return encode(q.astype(bool) & passes)
+    both = spread(k * v, op.heads)
+    passes = lif(both.sum((1, 2), keepdims=True) << op.shift, op.threshold)  # [T, 1, 1, C]
+    return encode(spread(q * passes, op.heads).astype(bool))
+
+
+def spread(spikes: np.ndarray, heads: int) -> np.ndarray:
+    """[T, H, W, C] of 0/1: each becomes the largest of its 3x3 neighbours among the tokens (in
+    raster order) and the channels of its head. Unchanged without heads.
+    """
+    if not heads:
+        return spikes
+    steps, height, width, channels = spikes.shape
+    grid = spikes.reshape(steps, height * width, heads, channels // heads)
+    padded = np.pad(grid, ((0, 0), (1, 1), (0, 0), (1, 1)))
+    tokens = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+    most = np.maximum(np.maximum(tokens[..., :-2], tokens[..., 1:-1]), tokens[..., 2:])
+    return most.reshape(spikes.shape)
 
 
 def token_attention(op: TokenAttention, q: np.ndarray, k: np.ndarray) -> np.ndarray:
@@ -173,13 +193,38 @@ def token_attention(op: TokenAttention, q: np.ndarray, k: np.ndarray) -> np.ndar
     return encode(k.astype(bool) & np.repeat(passes, grouped.shape[-1], axis=-1))
 
 
-def classify(op: Classify, levels: np.ndarray) -> np.ndarray:
-    """Levels or decoded spikes [T, H, W, C] -> logits int32 [1, 1, classes].
+def classify(op: Classify, levels: np.ndarray, stream: np.ndarray | int = 0) -> np.ndarray:
+    """Levels, membranes or decoded spikes [T, H, W, C] -> logits int32 [1, 1, classes].
 
-    logits = bias + sum over t, h, w of levels, times weight: the mean's divisor T*H*W is part of
-    the logits' scale.
+    logits = stream + bias + (sum over t, h, w of levels, times weight) / 2**shift, rounded half up:
+    the mean's divisor T*H*W is part of the logits' scale.
     """
-    return (_matmul(levels.sum((0, 1, 2)), op.weight) + op.bias).astype(np.int32)[None, None]
+    product = _matmul(levels.sum((0, 1, 2)), op.weight)
+    scores = product + (1 << op.shift >> 1) >> op.shift
+    return (stream + (scores + op.bias)[None, None]).astype(np.int32)
+
+
+def choose_tokens(op: ChooseTokens, levels: np.ndarray, count: int) -> np.ndarray:
+    """Levels, membranes or decoded spikes [T, H, W, C] -> the best tokens uint16 [1, count, 1].
+
+    Membranes are brought to one unit first: (membrane * scale) >> 15.
+    """
+    features = levels if op.scale is None else levels * op.scale >> 15
+    scores = token_scores(features, op.window, op.spatial, op.temporal)
+    return chosen(scores, count)[None, :, None]
+
+
+def gather(stored: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Tokens `index` [1, K, 1] of a map [..., H, W, C] -> [..., 1, K, C]."""
+    tokens = stored.reshape(*stored.shape[:-3], 1, -1, stored.shape[-1])
+    return tokens[..., index.reshape(-1), :]
+
+
+def put_back(stored: np.ndarray, index: np.ndarray, branch: np.ndarray) -> np.ndarray:
+    """A map [..., H, W, C] with tokens `index` replaced by `branch` [..., 1, K, C]."""
+    tokens = stored.reshape(*stored.shape[:-3], 1, -1, stored.shape[-1]).copy()
+    tokens[..., index.reshape(-1), :] = branch
+    return tokens.reshape(stored.shape)
 
 
 def step(op: Op, program: Program, env: dict[str, np.ndarray]) -> np.ndarray:
@@ -217,8 +262,14 @@ def step(op: Op, program: Program, env: dict[str, np.ndarray]) -> np.ndarray:
             return token_attention(op, levels(op.query), levels(op.key))
         case HadamardAttention():
             return hadamard_attention(op, *(levels(name) for name in (op.query, op.key, op.value)))
+        case ChooseTokens():
+            return choose_tokens(op, levels(op.input), program.value(op.output).tokens)
+        case Gather():
+            return gather(env[op.input], env[op.index])
+        case PutBack():
+            return put_back(env[op.input], env[op.index], env[op.branch])
         case Classify():
-            return classify(op, levels(op.input))
+            return classify(op, levels(op.input), levels(op.stream) if op.stream else 0)
 
 
 def trace(program: Program, image: np.ndarray) -> dict[str, np.ndarray]:

@@ -23,11 +23,15 @@ class Kind(IntEnum):
     LEVELS = 2  # uint8 [T, H, W, C], sums of spikes on the residual stream, 0..max_level
     LOGITS = 3  # int32 [1, 1, C], class scores
     MEMBRANE = 4  # int16 [T, H, W, C], real numbers in units of their channel's scale
+    INDEX = 5  # uint16 [1, K, 1], tokens of another map, in ascending order
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor between operators; `max_level` bounds every magnitude (PIXELS 255, SPIKES 1)."""
+    """A tensor between operators; `max_level` bounds every magnitude (PIXELS 255, SPIKES 1).
+
+    Of an INDEX it is the last token of the map that is chosen from.
+    """
 
     name: str
     kind: Kind
@@ -42,7 +46,8 @@ class Value:
     def stored_bytes(self, time_steps: int) -> int:
         """Bytes this tensor takes in the arena."""
         elements = self.tokens * self.shape[2]
-        size = {Kind.LEVELS: time_steps, Kind.LOGITS: 4, Kind.MEMBRANE: 2 * time_steps}
+        size = {Kind.LEVELS: time_steps, Kind.LOGITS: 4, Kind.MEMBRANE: 2 * time_steps,
+                Kind.INDEX: 2}
         return elements * size.get(self.kind, 1)
 
 
@@ -164,7 +169,9 @@ class SelfAttention:
 class HadamardAttention:
     """Spike-driven attention of SDT-V1: a channel's query spikes pass where its neuron fires.
 
-    The neuron's current is the number of tokens at which key and value both fire, << shift.
+    The neuron's current is the number of tokens at which key and value both fire, << shift. In the
+    event form, which has `heads`, what both fire and what passes spread to the neighbours: the
+    tokens before and behind (in raster order) and the channels beside within the head.
     """
 
     query: str  # spikes [H, W, C]
@@ -173,6 +180,7 @@ class HadamardAttention:
     output: str  # spikes [H, W, C]
     shift: int
     threshold: int
+    heads: int = 0  # 0: nothing spreads
 
 
 @dataclass(frozen=True)
@@ -191,17 +199,58 @@ class TokenAttention:
 
 @dataclass(frozen=True, eq=False)
 class Classify:
-    """Sum over tokens and steps, then a linear layer: the scores of the classes."""
+    """Sum over tokens and steps, then a linear layer: the scores of the classes.
+
+    Sums of membranes are large: products are divided by 2**shift. A second classifier, of another
+    value, adds its scores to those of the first one, its `stream`.
+    """
 
     input: str
     output: str
     weight: np.ndarray  # int8 [C_in, classes], within weight_bits
     bias: np.ndarray  # int32 [classes]
     weight_bits: int = 8
+    shift: int = 0
+    stream: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ChooseTokens:
+    """Score every token and keep the K best, K being the tokens of the output.
+
+    The score is `spatial` times a token's unlikeness to the `window` x `window` tokens around it
+    plus `temporal` times its change from step to step: interpret.token_scores.
+    """
+
+    input: str  # spikes, levels or membranes [H, W, C], of two tokens or more
+    output: str  # INDEX [1, K, 1]
+    window: int  # odd
+    spatial: int = 1  # 0 to 15, as `temporal`; one of them is not 0
+    temporal: int = 1
+    scale: np.ndarray | None = None  # of membranes int32 [C], 0 to 32767: one unit for all
+
+
+@dataclass(frozen=True)
+class Gather:
+    """The tokens of `input` that `index` names."""
+
+    input: str  # spikes, levels or membranes [H, W, C]
+    index: str
+    output: str  # the input's kind [1, K, C]
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """The map `input` with the tokens that `index` names replaced by those of `branch`."""
+
+    input: str  # spikes, levels or membranes [H, W, C]
+    index: str
+    branch: str  # the input's kind [1, K, C]
+    output: str  # the input's kind and shape
 
 
 Op = (EncodeConv | SpikeConv | MaxPool | Add | SelfAttention | Classify | TokenAttention
-      | DepthwiseConv | Fire | HadamardAttention)
+      | DepthwiseConv | Fire | HadamardAttention | ChooseTokens | Gather | PutBack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +302,11 @@ def inputs(op: Op) -> tuple[str, ...]:
             return (op.query, op.key, op.value)
         case TokenAttention():
             return (op.query, op.key)
-        case Conv() if op.stream:
+        case Gather():
+            return (op.input, op.index)
+        case PutBack():
+            return (op.input, op.index, op.branch)
+        case Conv() | Classify() if op.stream:
             return (op.input, op.stream)
         case _:
             return (op.input,)
@@ -277,6 +330,7 @@ def scratch_bytes(op: Op, program: Program) -> int:
     SpikeConv: what _spike_scratch says; membranes need none.
     SelfAttention: K^T V of one head, T x d_qk x d_v counts of 2 bytes.
     Classify: the channel sums, 4 bytes each.
+    ChooseTokens: two scores a token, features of as many rows as a window has, and sums of them.
     """
     steps = program.time_steps
     match op:
@@ -287,6 +341,11 @@ def scratch_bytes(op: Op, program: Program) -> int:
             return steps * per_head * (program.value(op.value).shape[2] // op.heads) * 2
         case Classify():
             return 4 * op.weight.shape[0]
+        case ChooseTokens():
+            source = program.value(op.input)
+            height, width, channels = source.shape
+            rows = min(op.window, height) + 1
+            return 4 * (2 * source.tokens + (rows * width + 2) * channels)
         case _:
             return 0
 

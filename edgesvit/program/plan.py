@@ -9,6 +9,7 @@ from edgesvit.program.ops import (
     Kind,
     Op,
     Program,
+    PutBack,
     SpikeConv,
     inputs,
     scratch_bytes,
@@ -45,7 +46,8 @@ class Plan:
 def plan(program: Program) -> Plan:
     """Place the largest buffers first, each at the lowest offset that is free while it lives.
 
-    A residual addition writes in place when nothing later reads what it adds to.
+    A residual addition or a putting back writes in place when nothing later reads what it adds
+    to.
     """
     times = _times(program)
     owner, buffers = _buffers(program, times)
@@ -112,6 +114,8 @@ def _siblings(a: Op, b: Op) -> bool:
 def _stream(op: Op, program: Program) -> str:
     """The value that `op` adds to and could write over; '' when there is none."""
     if isinstance(op, Add) and program.value(op.input).kind == Kind.LEVELS:
+        return op.input
+    if isinstance(op, PutBack):
         return op.input
     # A convolution still reads its input while it writes.
     return op.stream if isinstance(op, Conv) and op.stream != op.input else ""

@@ -6,16 +6,19 @@ from edgesvit.errors import EdgesvitError
 from edgesvit.program.ops import (
     MAX_TIME_STEPS,
     Add,
+    ChooseTokens,
     Classify,
     Conv,
     DepthwiseConv,
     EncodeConv,
     Fire,
+    Gather,
     HadamardAttention,
     Kind,
     MaxPool,
     Op,
     Program,
+    PutBack,
     SelfAttention,
     SpikeConv,
     TokenAttention,
@@ -26,7 +29,8 @@ from edgesvit.program.ops import (
 
 MAX_MEMBRANE = 32767
 MAX_LEVEL = {Kind.PIXELS: 255, Kind.SPIKES: 1, Kind.LEVELS: 255, Kind.LOGITS: 255,
-             Kind.MEMBRANE: MAX_MEMBRANE}
+             Kind.MEMBRANE: MAX_MEMBRANE, Kind.INDEX: 65534}
+SIGNALS = (Kind.SPIKES, Kind.LEVELS, Kind.MEMBRANE)
 SUM_LIMIT = 1 << 29  # |accumulator|, |bias| and |threshold| stay below: v + acc fits int32
 MOST_ROWS = 65280  # inputs of a neuron: kernels list them in 16 bits
 
@@ -125,8 +129,12 @@ def _check_op(op: Op, sources: list[Value], out: Value, program: Program) -> Non
             _check_token_attention(op, sources, out)
         case HadamardAttention():
             _check_hadamard_attention(op, sources, out)
+        case ChooseTokens():
+            _check_choice(op, sources[0], out)
+        case Gather() | PutBack():
+            _check_moved(op, sources, out)
         case Classify():
-            _check_classify(op, sources[0], out, program)
+            _check_classify(op, sources, out, program)
 
 
 def _check_window(op: Conv | MaxPool, source: Value, out: Value, kinds: tuple[Kind, ...]) -> None:
@@ -220,6 +228,8 @@ def _check_attention(op: SelfAttention, sources: list[Value], out: Value) -> Non
 def _check_hadamard_attention(op: HadamardAttention, sources: list[Value], out: Value) -> None:
     _require(all(v.kind == Kind.SPIKES and v.shape == out.shape for v in (*sources, out)),
              _name(op), "works on spikes of one shape")
+    _require(op.heads == 0 or out.shape[2] % op.heads == 0, _name(op),
+             "channels are no multiple of the heads")
     # At most 65535 tokens << 12 stays below 2**29.
     _require(op.shift <= 12 and out.tokens <= 65535 and abs(op.threshold) < SUM_LIMIT, _name(op),
              "the accumulator may reach 2**29")
@@ -236,16 +246,67 @@ def _check_token_attention(op: TokenAttention, sources: list[Value], out: Value)
              _name(op), "the accumulator may reach 2**29")
 
 
-def _check_classify(op: Classify, source: Value, out: Value, program: Program) -> None:
-    _require(source.kind in (Kind.SPIKES, Kind.LEVELS) and out.kind == Kind.LOGITS, _name(op),
-             "takes spikes or levels and gives logits")
+def _check_classify(op: Classify, sources: list[Value], out: Value, program: Program) -> None:
+    source = sources[0]
+    _require(source.kind in (Kind.SPIKES, Kind.LEVELS, Kind.MEMBRANE) and out.kind == Kind.LOGITS,
+             _name(op), "takes spikes, levels or membranes and gives logits")
+    _require(all(s.kind == Kind.LOGITS and s.shape == out.shape for s in sources[1:]), _name(op),
+             "adds to scores of another kind or shape")
+    _require(0 <= op.shift <= 31, _name(op), "shift is not 0 to 31")
     _require(out.shape[:2] == (1, 1) and op.weight.shape == (source.shape[2], out.shape[2])
              and op.weight.dtype == np.int8 and op.bias.dtype == np.int32
              and op.bias.shape == (out.shape[2],), _name(op), "weight or bias shape")
     _check_bits(op)
-    largest_sum = program.time_steps * source.tokens * source.max_level
-    low, high = accumulator_range(op.weight, op.bias, largest_sum)
-    _require(max(-low.min(), high.max()) < 1 << 31, _name(op), "a logit may exceed int32")
+    _require(_largest_logit(op, program) < 1 << 31, _name(op), "a logit may exceed int32")
     # The C loader's bound, which trusts no declared max_level.
-    _require(source.tokens * MAX_TIME_STEPS * 255 < SUM_LIMIT, _name(op),
+    highest = 32768 if source.kind == Kind.MEMBRANE else 255
+    _require(source.tokens * MAX_TIME_STEPS * highest < SUM_LIMIT, _name(op),
              "a channel sum may reach 2**29")
+
+
+def _largest_logit(op: Classify, program: Program) -> int:
+    """A bound of the scores' magnitudes, those that they are added to included."""
+    source = program.value(op.input)
+    each = program.time_steps * source.tokens * source.max_level
+    low, high = accumulator_range(op.weight, np.zeros_like(op.bias), each)
+    if source.kind == Kind.MEMBRANE:  # of either sign
+        low, high = low - high, high - low
+    low, high = (low >> op.shift) + op.bias, (high >> op.shift) + 1 + op.bias
+    first = sum(_largest_logit(other, program) for other in program.ops
+                if isinstance(other, Classify) and op.stream and other.output == op.stream)
+    return int(max(-low.min(), high.max())) + first
+
+
+def _check_choice(op: ChooseTokens, source: Value, out: Value) -> None:
+    _require(source.kind in SIGNALS and 2 <= source.tokens <= 65535, _name(op),
+             "chooses from 2 to 65535 tokens of spikes, levels or membranes")
+    _require(out.kind == Kind.INDEX and out.max_level == source.tokens - 1
+             and out.shape == (1, out.shape[1], 1) and 1 <= out.shape[1] < source.tokens,
+             _name(op), "gives the index [1, K, 1] of fewer tokens, up to the last one")
+    _require(1 <= op.window <= 15 and op.window % 2 == 1, _name(op), "the window is odd, 1 to 15")
+    _require(0 <= op.spatial <= 15 and 0 <= op.temporal <= 15 and op.spatial + op.temporal > 0,
+             _name(op), "the weights of the scores are 0 to 15, not both 0")
+    scaled = source.kind == Kind.MEMBRANE
+    _require((op.scale is not None) == scaled, _name(op), "membranes have a scale, others none")
+    if scaled:
+        _require(op.scale.shape == (source.shape[2],) and op.scale.dtype == np.int32
+                 and op.scale.min() >= 0 and op.scale.max() <= 32767, _name(op),
+                 "scale must be int32, 0 to 32767, one a channel")
+    # The C loader's bounds, which trust no declared max_level.
+    highest = {Kind.SPIKES: 1, Kind.LEVELS: 255, Kind.MEMBRANE: 32768}[source.kind]
+    largest = MAX_TIME_STEPS * op.window**2 * highest
+    _require(largest**2 < (1 << 62) // source.shape[2]
+             and 2 * MAX_TIME_STEPS * highest * source.shape[2] < 1 << 32, _name(op),
+             "sums of the scores may exceed 62 bits")
+
+
+def _check_moved(op: Gather | PutBack, sources: list[Value], out: Value) -> None:
+    source, index, *branch = sources
+    few = branch[0] if branch else out
+    _require(source.kind in SIGNALS and few.kind == out.kind == source.kind
+             and index.kind == Kind.INDEX, _name(op), "moves tokens of one kind by an index")
+    _require(few.shape == (1, index.shape[1], source.shape[2])
+             and (not branch or out.shape == source.shape), _name(op), "shapes differ")
+    _require(index.max_level < source.tokens, _name(op), "the index is of a larger map")
+    _require(out.max_level >= max(v.max_level for v in (source, *branch)), _name(op),
+             "max_level is below that of what it holds")

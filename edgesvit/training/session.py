@@ -33,7 +33,7 @@ class Session:
     """What changes during a training."""
 
     def __init__(self, settings: TrainSettings, config: AnyConfig, dataset: Dataset, steps: int,
-                 ranks: Ranks, layer_bits: Mapping[str, int]):
+                 ranks: Ranks, layer_bits: Mapping[str, int] | None = None):
         self.settings, self.epoch, self.steps, self.ranks = settings, 0, steps, ranks
         self.device = ranks.device
         self.teacher = None

@@ -5,6 +5,7 @@
  * codes:     (H, W, C) uint8, bit t of a byte is the spike of step t.
  * levels:    (T, H, W, C) uint8.
  * membranes: (T, H, W, C) int16.
+ * index:     (K) uint16, tokens of another map, ascending.
  * Sizes are trusted here: esv_open has checked them. Nothing allocates; scratch is the caller's.
  */
 #ifndef ESV_KERNELS_H
@@ -19,7 +20,7 @@ extern "C" {
 #define ESV_LANES 16 /* channels of a stored weight tile */
 
 /* What the numbers of a tensor mean; the .esv file stores these values. */
-enum esv_kind { ESV_PIXELS, ESV_SPIKES, ESV_LEVELS, ESV_LOGITS, ESV_MEMBRANE };
+enum esv_kind { ESV_PIXELS, ESV_SPIKES, ESV_LEVELS, ESV_LOGITS, ESV_MEMBRANE, ESV_INDEX };
 
 /* What becomes of the currents of an operator, and where it goes. */
 typedef struct {
@@ -54,6 +55,7 @@ typedef struct {
     const int32_t *bias;      /* (out_channels) */
     const uint8_t *certified; /* (ceil(out_channels / 8)) bit c % 8 of byte c / 8: fits int16 */
     const uint8_t *pad_pixel; /* (channels) what a tap outside the image reads; pixels only */
+    const void *prepared;     /* of esv_spike_prepare for the kernels of the crew, or NULL */
     esv_after after;          /* (H', W', out_channels) */
 } esv_conv;
 
@@ -64,6 +66,8 @@ typedef struct esv_crew {
     uint32_t members;                       /* 1 or more */
     void *work;                             /* (members, work_bytes), 64-byte aligned */
     uint32_t work_bytes;                    /* a multiple of 64 */
+    const void *const *prepared; /* of each operator what esv_prepare made of it, or NULL; or NULL */
+    uint64_t prepared_bytes;
     void (*run)(const struct esv_crew *crew,
                 void (*part)(void *context, uint32_t index, uint32_t member), void *context,
                 uint32_t parts);
@@ -97,6 +101,14 @@ uint32_t esv_spike_conv_scratch(const esv_window *window, int levels);
 /* The work_bytes of a crew with which this layer runs at its best. */
 uint32_t esv_spike_conv_work(const esv_window *window, int levels,
                              const struct esv_spike_variant *kernel);
+
+/* What a spiking convolution of `rows` inputs (K) computes with, made once: its weights expanded as
+ * `kernel` wants them, and its constants. Bytes that it takes, 0 where nothing is expanded; memory:
+ * as many, 64-byte aligned. */
+uint64_t esv_spike_prepared_bytes(uint32_t rows, const esv_conv *conv,
+                                  const struct esv_spike_variant *kernel);
+void esv_spike_prepare(uint32_t rows, const esv_conv *conv, const struct esv_spike_variant *kernel,
+                       void *memory);
 
 /* membranes (T, H, W, C), kernel 1, stride 1: a linear layer at every token. */
 void esv_membrane_conv(const esv_window *window, const esv_conv *conv, const int16_t *membranes,
@@ -152,7 +164,7 @@ void esv_token_attention(const esv_attention *attention, const uint8_t *query, c
 /* Spike-driven attention: a channel's query codes pass where the neuron of the number of tokens at
  * which key and value fire, << shift, fires. query, key, value, out: codes (tokens, channels). */
 typedef struct {
-    uint32_t tokens, channels;
+    uint32_t tokens, channels, heads; /* heads: of the event form only */
     uint8_t time_steps, shift;
     int32_t threshold;
 } esv_hadamard;
@@ -160,14 +172,55 @@ typedef struct {
 void esv_hadamard_attention(const esv_hadamard *attention, const uint8_t *query,
                             const uint8_t *key, const uint8_t *value, uint8_t *out);
 
-/* Sum levels or codes over steps and tokens: sums (C) int32. */
+/* The same in the event form: what both fire and what passes spread to the tokens before and behind
+ * and to the channels beside, within a head. */
+void esv_hadamard_spread(const esv_hadamard *attention, const uint8_t *query, const uint8_t *key,
+                         const uint8_t *value, uint8_t *out);
+
+/* A choice of the tokens that go on: `spatial` times a token's unlikeness to the window x window
+ * tokens around it, plus `temporal` times its change from step to step, each normalised. */
+typedef struct {
+    uint16_t height, width, channels;
+    uint8_t kind;              /* of the input: ESV_SPIKES, ESV_LEVELS or ESV_MEMBRANE */
+    uint8_t time_steps, window; /* odd */
+    uint8_t spatial, temporal; /* 0 to 15 */
+    uint32_t kept;
+    const int32_t *scale; /* of membranes (channels), 0 to 32767: (membrane * scale) >> 15 */
+} esv_choice;
+
+#define ESV_SCORE_ONE 65536u
+
+/* The `kept` best tokens, of equal ones the first. scratch: esv_choose_scratch bytes, 4-byte
+ * aligned. */
+void esv_choose_tokens(const esv_choice *choice, const void *input, void *scratch, uint16_t *index);
+uint64_t esv_choose_scratch(uint32_t height, uint32_t width, uint32_t channels,
+                            uint32_t window);
+
+/* Chosen tokens of a map: codes (one plane), levels or membranes (T planes). */
+typedef struct {
+    uint32_t tokens, kept; /* of the map, of the index */
+    uint32_t token_bytes;  /* of a token in one plane */
+    uint32_t planes;
+} esv_chosen;
+
+/* input (planes, tokens) -> out (planes, kept). */
+void esv_gather_tokens(const esv_chosen *chosen, const uint16_t *index, const uint8_t *input,
+                       uint8_t *out);
+/* out (planes, tokens) = input, which may be `out` itself, with those of branch (planes, kept). */
+void esv_put_back_tokens(const esv_chosen *chosen, const uint16_t *index, const uint8_t *input,
+                         const uint8_t *branch, uint8_t *out);
+
+/* Sum levels, codes or membranes over steps and tokens: sums (C) int32. */
 void esv_sum_levels(uint32_t tokens, uint32_t channels, uint8_t time_steps, const uint8_t *levels,
                     int32_t *sums);
 void esv_sum_codes(uint32_t tokens, uint32_t channels, const uint8_t *codes, int32_t *sums);
+void esv_sum_membranes(uint32_t tokens, uint32_t channels, uint8_t time_steps,
+                       const int16_t *membranes, int32_t *sums);
 
-/* sums (C) -> logits (out_channels): bias + sums * weight of conv, K = C. */
-void esv_classify(uint32_t channels, uint32_t classes, const esv_conv *conv, const int32_t *sums,
-                  int32_t *logits);
+/* sums (C) -> logits (out_channels): bias + (sums * weight) / 2^shift, rounded half up; K = C. Added
+ * to the scores `stream` if that is not NULL. */
+void esv_classify(uint32_t channels, const esv_conv *conv, uint8_t shift, const int32_t *sums,
+                  const int32_t *stream, uint32_t classes, int32_t *logits);
 
 #ifdef __cplusplus
 }

@@ -31,7 +31,7 @@ static int is_conv(const esv_op *op)
 static int adds_to(const esv_context *c, uint32_t i)
 {
     return (c->op.code == ESV_ADD && i == 0 && c->in[i].kind == ESV_LEVELS) ||
-           (is_conv(&c->op) && i == 1);
+           (c->op.code == ESV_PUT_BACK && i == 0) || (is_conv(&c->op) && i == 1);
 }
 
 /* Output, scratch and inputs share no byte; only what is added to may lie where the output is. */
@@ -215,7 +215,8 @@ static int check_hadamard_attention(const esv_context *c)
         }
     }
     return out->kind == ESV_SPIKES && (uint64_t)out->height * out->width <= 65535 &&
-           c->op.shift <= 12 && small_threshold(&c->op);
+           c->op.shift <= 12 && small_threshold(&c->op) &&
+           (!c->op.heads || out->channels % c->op.heads == 0);
 }
 
 static int check_token_attention(const esv_context *c)
@@ -233,25 +234,78 @@ static int check_classify(const esv_context *c)
 {
     const esv_value *in = &c->in[0];
     /* 8 steps of level 255, whatever the value declares: a channel sum fits int32. */
-    uint64_t largest = (uint64_t)in->height * in->width * 8 * 255;
-    return (in->kind == ESV_SPIKES || in->kind == ESV_LEVELS) && c->out.kind == ESV_LOGITS &&
+    uint64_t largest = (uint64_t)in->height * in->width * 8 *
+                       (in->kind == ESV_MEMBRANE ? 32768 : 255);
+    return is_signal(in) && c->out.kind == ESV_LOGITS && c->op.shift <= 31 &&
+           (c->op.source[1] == ESV_NONE ||
+            (c->in[1].kind == ESV_LOGITS && same_shape(&c->in[1], &c->out))) &&
            c->out.height == 1 && c->out.width == 1 && largest < ESV_SUM_LIMIT &&
            check_weights(c, in->channels) &&
            c->op.scratch_bytes >= 4u * in->channels;
 }
 
-/* How many sources the operator has; a convolution's second one is the stream, if there is one. */
+/* The scores' constants and sums, trusting no declared max_level. */
+static int check_scores(const esv_context *c)
+{
+    const esv_op *op = &c->op;
+    const esv_value *in = &c->in[0];
+    uint64_t highest = in->kind == ESV_MEMBRANE ? 32768 : in->kind == ESV_LEVELS ? 255 : 1;
+    uint64_t largest = 8ull * op->kernel * op->kernel * highest;
+    const int32_t *scale = (const int32_t *)(const void *)(c->file + op->threshold_at);
+    if (op->kernel > 15 || op->kernel % 2 == 0 || op->stride > 15 || op->pad > 15 ||
+        op->stride + op->pad == 0 || largest * largest >= (1ull << 62) / in->channels ||
+        16 * highest * in->channels >= 1ull << 32) {
+        return 0;
+    }
+    if (in->kind == ESV_MEMBRANE && !esv_in_file(c, op->threshold_at, 4u * in->channels, 4)) {
+        return 0;
+    }
+    for (uint32_t i = 0; in->kind == ESV_MEMBRANE && i < in->channels; i++) {
+        if (scale[i] < 0 || scale[i] > 32767) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int check_choice(const esv_context *c)
+{
+    const esv_value *in = &c->in[0], *out = &c->out;
+    uint32_t tokens = (uint32_t)in->height * in->width;
+    return is_signal(in) && tokens >= 2 && tokens <= 65535 && out->kind == ESV_INDEX &&
+           out->max_level == tokens - 1 && out->height == 1 && out->channels == 1 &&
+           out->width < tokens && check_scores(c) &&
+           c->op.scratch_bytes >=
+               esv_choose_scratch(in->height, in->width, in->channels, c->op.kernel);
+}
+
+/* A gathering writes the few tokens, a putting back reads them. */
+static int check_moved(const esv_context *c)
+{
+    const esv_value *in = &c->in[0], *index = &c->in[1];
+    int puts = c->op.code == ESV_PUT_BACK;
+    const esv_value *few = puts ? &c->in[2] : &c->out;
+    return is_signal(in) && index->kind == ESV_INDEX && few->kind == in->kind &&
+           c->out.kind == in->kind && few->height == 1 && few->width == index->width &&
+           index->height == 1 && index->channels == 1 && few->channels == in->channels &&
+           (!puts || same_shape(in, &c->out)) &&
+           index->max_level < (uint32_t)in->height * in->width;
+}
+
+/* How many sources the operator has; the second one of a convolution or a classifier is the stream,
+ * if there is one. */
 static uint32_t sources(const esv_op *op)
 {
-    static const uint8_t count[] = {1, 1, 1, 2, 3, 1, 2, 1, 1, 3}; /* by enum esv_code */
-    return is_conv(op) && op->source[1] != ESV_NONE ? 2 : count[op->code];
+    static const uint8_t count[] = {1, 1, 1, 2, 3, 1, 2, 1, 1, 3, 1, 2, 3}; /* by enum esv_code */
+    int streamed = is_conv(op) || op->code == ESV_CLASSIFY;
+    return streamed && op->source[1] != ESV_NONE ? 2 : count[op->code];
 }
 
 int esv_check_op(esv_context *c, uint32_t index)
 {
     esv_op *op = &c->op;
     *op = esv_read_op(c->file, &c->header, index);
-    if (op->code > ESV_HADAMARD_ATTENTION || op->output >= c->header.values) {
+    if (op->code > ESV_PUT_BACK || op->output >= c->header.values) {
         return 0;
     }
     for (uint32_t i = 0; i < sources(op); i++) {
@@ -286,6 +340,11 @@ int esv_check_op(esv_context *c, uint32_t index)
         return check_fire(c);
     case ESV_HADAMARD_ATTENTION:
         return check_hadamard_attention(c);
+    case ESV_CHOOSE_TOKENS:
+        return check_choice(c);
+    case ESV_GATHER:
+    case ESV_PUT_BACK:
+        return check_moved(c);
     default:
         return check_classify(c);
     }

@@ -38,7 +38,7 @@ esv_op esv_read_op(const uint8_t *file, const esv_header *header, uint32_t index
     esv_op op = {
         .code = at[0], .kernel = at[1], .stride = at[2], .pad = at[3],
         .source = {u16(at + 4), u16(at + 6), u16(at + 8)}, .output = u16(at + 10),
-        .heads = u16(at + 12), .pool = at[14], .pool_stride = at[15],
+        .heads = u16(at + 12), .number = (uint16_t)index, .pool = at[14], .pool_stride = at[15],
         .weight_at = u32(at + 16), .bias_at = u32(at + 20),
         .threshold_at = u32(at + 24), .extra_at = u32(at + 28), .threshold = (int32_t)u32(at + 32),
         .shift = at[36], .bits = at[37], .scratch_at = u32(at + 40), .scratch_bytes = u32(at + 44),
@@ -69,6 +69,8 @@ uint64_t esv_value_bytes(const esv_value *value, uint8_t time_steps)
     switch (value->kind) {
     case ESV_LEVELS:
         return elements * time_steps;
+    case ESV_INDEX:
+        return elements * 2;
     case ESV_LOGITS:
         return elements * 4;
     case ESV_MEMBRANE:

@@ -9,7 +9,7 @@
 #define ESV_HEADER_BYTES 64u
 #define ESV_VALUE_BYTES 16u
 #define ESV_OP_BYTES 48u
-#define ESV_FORMAT_VERSION 2u
+#define ESV_FORMAT_VERSION 3u
 #define ESV_CRC_FROM 16u /* the CRC covers all bytes from here on */
 #define ESV_NONE 0xFFFFu
 #define ESV_ALIGN 16u
@@ -26,7 +26,10 @@ enum esv_code {
     ESV_TOKEN_ATTENTION,
     ESV_DEPTHWISE_CONV,
     ESV_FIRE, /* `kernel` is 1 for neurons on the sum over all tokens */
-    ESV_HADAMARD_ATTENTION
+    ESV_HADAMARD_ATTENTION,
+    ESV_CHOOSE_TOKENS, /* `kernel` is the window, `stride` and `pad` the scores' weights */
+    ESV_GATHER,
+    ESV_PUT_BACK
 };
 
 typedef struct {
@@ -44,7 +47,7 @@ typedef struct {
 
 typedef struct {
     uint8_t code, kernel, stride, pad, pool, pool_stride;
-    uint16_t source[3], output, heads;
+    uint16_t source[3], output, heads, number; /* its place in the program */
     uint32_t weight_at, bias_at, threshold_at, extra_at;
     int32_t threshold;
     uint8_t shift, bits; /* bits of a weight */

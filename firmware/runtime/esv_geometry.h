@@ -4,6 +4,11 @@
 
 #include "esv_format.h"
 #include "esv_kernels.h"
+#include "esv_runtime.h"
+
+/* The constants of an operator and where its output goes, or NULL. */
+esv_conv esv_conv_of(const esv_program *program, const esv_op *op, const esv_value *out,
+                     void *target, const void *stream);
 
 static inline esv_window esv_window_of(const esv_op *op, const esv_value *in, const esv_value *out,
                                        uint8_t time_steps)

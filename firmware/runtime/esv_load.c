@@ -3,11 +3,16 @@
 #include "esv_check.h"
 #include "esv_runtime.h"
 
+static uint32_t most_level(const esv_value *v)
+{
+    return v->kind == ESV_INDEX ? 65534 : v->kind == ESV_MEMBRANE ? 32767 : 255;
+}
+
 static int check_value(const esv_context *c, const esv_value *v)
 {
     uint64_t bytes = esv_value_bytes(v, c->header.time_steps);
-    return v->kind <= ESV_MEMBRANE && v->height && v->width && v->channels && v->max_level &&
-           v->max_level <= (v->kind == ESV_MEMBRANE ? 32767 : 255) &&
+    return v->kind <= ESV_INDEX && v->height && v->width && v->channels && v->max_level &&
+           v->max_level <= most_level(v) &&
            (v->kind != ESV_PIXELS || v->max_level == 255) &&
            (v->kind != ESV_SPIKES || v->max_level == 1) &&
            v->arena_offset % ESV_ALIGN == 0 && v->arena_offset + bytes <= c->header.arena_bytes;

@@ -59,10 +59,13 @@ static esv_conv constants(const uint8_t *file, const esv_op *op)
     return conv;
 }
 
-static esv_conv conv_of(const esv_program *program, const esv_op *op, const esv_value *out,
-                        void *target, const void *stream)
+esv_conv esv_conv_of(const esv_program *program, const esv_op *op, const esv_value *out,
+                     void *target, const void *stream)
 {
     esv_conv conv = constants(program->file, op);
+    if (program->crew && program->crew->prepared) {
+        conv.prepared = program->crew->prepared[op->number];
+    }
     conv.after = after(program->file, op, out, program->time_steps, target,
                        op->source[1] == ESV_NONE ? NULL : stream);
     return conv;
@@ -73,7 +76,7 @@ static void convolve(const esv_program *program, const esv_op *op, const esv_val
                      void *scratch)
 {
     esv_window w = esv_window_of(op, in, out, program->time_steps);
-    esv_conv conv = conv_of(program, op, out, target, source[1]);
+    esv_conv conv = esv_conv_of(program, op, out, target, source[1]);
     const void *input = source[0];
     if (op->code == ESV_ENCODE_CONV) {
         esv_encode_conv(&w, &conv, input, program->crew);
@@ -87,7 +90,8 @@ static void convolve(const esv_program *program, const esv_op *op, const esv_val
 }
 
 /* Spiking convolutions that share a window, as q, k and v do. */
-static void run_siblings(const esv_program *program, uint8_t *arena, uint32_t first, uint32_t n)
+static void run_siblings(const esv_program *program, uint32_t first, uint32_t n,
+                         const uint8_t *source, uint8_t *const target[], void *scratch)
 {
     esv_header h = esv_read_header(program->file);
     esv_op op = esv_read_op(program->file, &h, first);
@@ -98,10 +102,9 @@ static void run_siblings(const esv_program *program, uint8_t *arena, uint32_t fi
     for (uint32_t i = 0; i < n; i++) {
         esv_op sibling = esv_read_op(program->file, &h, first + i);
         out = esv_read_value(program->file, &h, sibling.output);
-        conv[i] = conv_of(program, &sibling, &out, arena + out.arena_offset, NULL);
+        conv[i] = esv_conv_of(program, &sibling, &out, target[i], NULL);
     }
-    esv_spike_conv(&w, conv, n, in.kind == ESV_LEVELS, arena + in.arena_offset,
-                   arena + op.scratch_at, program->crew);
+    esv_spike_conv(&w, conv, n, in.kind == ESV_LEVELS, source, scratch, program->crew);
 }
 
 static void pool(const esv_op *op, const esv_value *in, const esv_value *out, uint8_t steps,
@@ -119,17 +122,21 @@ static void fire(const uint8_t *file, const esv_op *op, const esv_value *in, con
 }
 
 static void classify(const uint8_t *file, const esv_op *op, const esv_value *in,
-                     const esv_value *out, uint8_t steps, const uint8_t *source, uint8_t *target,
-                     void *scratch)
+                     const esv_value *out, uint8_t steps, uint8_t *const source[3],
+                     uint8_t *target, void *scratch)
 {
     uint32_t tokens = (uint32_t)in->height * in->width;
+    const void *input = source[0], *stream = op->source[1] == ESV_NONE ? NULL : source[1];
     if (in->kind == ESV_LEVELS) {
-        esv_sum_levels(tokens, in->channels, steps, source, scratch);
+        esv_sum_levels(tokens, in->channels, steps, input, scratch);
+    } else if (in->kind == ESV_MEMBRANE) {
+        esv_sum_membranes(tokens, in->channels, steps, input, scratch);
     } else {
-        esv_sum_codes(tokens, in->channels, source, scratch);
+        esv_sum_codes(tokens, in->channels, input, scratch);
     }
     esv_conv conv = constants(file, op);
-    esv_classify(in->channels, out->channels, &conv, scratch, (int32_t *)(void *)target);
+    esv_classify(in->channels, &conv, op->shift, scratch, stream, out->channels,
+                 (int32_t *)(void *)target);
 }
 
 static void add(const esv_value *in, uint8_t steps, const uint8_t *source, const uint8_t *branch,
@@ -169,22 +176,48 @@ static void attend_hadamard(const esv_op *op, const esv_value *query, uint8_t st
 {
     esv_hadamard a = {
         .tokens = (uint32_t)query->height * query->width, .channels = query->channels,
-        .time_steps = steps, .shift = op->shift, .threshold = op->threshold,
+        .heads = op->heads, .time_steps = steps, .shift = op->shift, .threshold = op->threshold,
     };
-    esv_hadamard_attention(&a, source[0], source[1], source[2], target);
+    (a.heads ? esv_hadamard_spread : esv_hadamard_attention)(&a, source[0], source[1], source[2],
+                                                             target);
 }
 
-void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
+static void choose(const esv_program *program, const esv_op *op, const esv_value *in,
+                   const esv_value *out, const void *source, uint8_t *target, void *scratch)
+{
+    esv_choice c = {
+        .height = in->height, .width = in->width, .channels = in->channels, .kind = in->kind,
+        .time_steps = program->time_steps, .window = op->kernel, .spatial = op->stride,
+        .temporal = op->pad, .kept = out->width, .scale = words(program->file, op->threshold_at),
+    };
+    esv_choose_tokens(&c, source, scratch, (uint16_t *)(void *)target);
+}
+
+static void move(const esv_op *op, const esv_value in[3], uint8_t steps, uint8_t *const source[3],
+                 uint8_t *target)
+{
+    const uint16_t *index = (const uint16_t *)(const void *)source[1];
+    esv_chosen c = {
+        .tokens = (uint32_t)in[0].height * in[0].width, .kept = in[1].width,
+        .token_bytes = in[0].channels * (in[0].kind == ESV_MEMBRANE ? 2u : 1u),
+        .planes = in[0].kind == ESV_SPIKES ? 1 : steps,
+    };
+    if (op->code == ESV_GATHER) {
+        esv_gather_tokens(&c, index, source[0], target);
+    } else {
+        esv_put_back_tokens(&c, index, source[0], source[2], target);
+    }
+}
+
+static void run_operator(const esv_program *program, uint32_t index, uint8_t *const source[3],
+                         uint8_t *target, void *scratch)
 {
     const uint8_t *file = program->file;
     esv_header h = esv_read_header(file);
     esv_op op = esv_read_op(file, &h, index);
     esv_value in[3], out = esv_read_value(file, &h, op.output);
-    uint8_t *source[3], *target = (uint8_t *)arena + out.arena_offset;
-    void *scratch = (uint8_t *)arena + op.scratch_at;
     for (uint32_t i = 0; i < 3; i++) {
         in[i] = esv_read_value(file, &h, op.source[i] < h.values ? op.source[i] : op.output);
-        source[i] = (uint8_t *)arena + in[i].arena_offset;
     }
     switch (op.code) {
     case ESV_ENCODE_CONV:
@@ -207,12 +240,51 @@ void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
     case ESV_TOKEN_ATTENTION:
         attend_tokens(&op, &in[0], &out, h.time_steps, source, target);
         break;
+    case ESV_CHOOSE_TOKENS:
+        choose(program, &op, &in[0], &out, source[0], target, scratch);
+        break;
+    case ESV_GATHER:
+    case ESV_PUT_BACK:
+        move(&op, in, h.time_steps, source, target);
+        break;
     case ESV_HADAMARD_ATTENTION:
         attend_hadamard(&op, &in[0], h.time_steps, source, target);
         break;
     default:
-        classify(file, &op, &in[0], &out, h.time_steps, source[0], target, scratch);
+        classify(file, &op, &in[0], &out, h.time_steps, source, target, scratch);
     }
+}
+
+void esv_run_at(const esv_program *program, uint32_t index, uint32_t count,
+                uint8_t *const source[3], uint8_t *const target[], void *scratch)
+{
+    if (count > 1) {
+        run_siblings(program, index, count, source[0], target, scratch);
+    } else {
+        run_operator(program, index, source, target[0], scratch);
+    }
+}
+
+/* `count` operators on the values as they lie in the arena. */
+static void run_in(const esv_program *program, uint8_t *arena, uint32_t index, uint32_t count)
+{
+    esv_header h = esv_read_header(program->file);
+    esv_op op = esv_read_op(program->file, &h, index);
+    uint8_t *source[3], *target[ESV_MOST_SIBLINGS];
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t value = op.source[i] < h.values ? op.source[i] : op.output;
+        source[i] = arena + esv_read_value(program->file, &h, value).arena_offset;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        esv_op sibling = esv_read_op(program->file, &h, index + i);
+        target[i] = arena + esv_read_value(program->file, &h, sibling.output).arena_offset;
+    }
+    esv_run_at(program, index, count, source, target, arena + op.scratch_at);
+}
+
+void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
+{
+    run_in(program, arena, index, 1);
 }
 
 uint32_t esv_work_bytes(const esv_program *program, const struct esv_spike_variant *kernel)
@@ -240,11 +312,7 @@ esv_status esv_run(const esv_program *program, void *arena)
     }
     for (uint32_t i = 0, n; i < program->operators; i += n) {
         n = esv_siblings(program, i);
-        if (n > 1) {
-            run_siblings(program, arena, i, n);
-        } else {
-            esv_run_operator(program, arena, i);
-        }
+        run_in(program, arena, i, n);
     }
     return ESV_OK;
 }

@@ -59,8 +59,20 @@ const int32_t *esv_logits(const esv_program *program, const void *arena);
 esv_status esv_run(const esv_program *program, void *arena);
 void esv_run_operator(const esv_program *program, void *arena, uint32_t index);
 
+/* The same for values of the caller's: operator `index`, or it and its count - 1 siblings
+ * (esv_siblings.h), which read `source` (3, as many as the file says are looked at) and
+ * write `target` (count). scratch holds what the file says, 16-byte aligned. */
+void esv_run_at(const esv_program *program, uint32_t index, uint32_t count,
+                uint8_t *const source[3], uint8_t *const target[], void *scratch);
+
 /* Bytes of crew->work for each member in which `kernel` works at its best; more is of no use. */
 uint32_t esv_work_bytes(const esv_program *program, const struct esv_spike_variant *kernel);
+
+/* Fill memory (esv_prepared_bytes, 64-byte aligned) with what layers compute with, made once; it is
+ * then crew->prepared for as many crews of `kernel` as run the program. Without it layers are made
+ * ready block by block. */
+uint64_t esv_prepared_bytes(const esv_program *program, const struct esv_spike_variant *kernel);
+void esv_prepare(const esv_program *program, const struct esv_spike_variant *kernel, void *memory);
 
 /* The embedded self-check vector, NULL when the file has none. */
 const uint8_t *esv_check_input(const esv_program *program);   /* (input_bytes,) uint8 */

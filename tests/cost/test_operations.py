@@ -10,15 +10,18 @@ from edgesvit.cost import energy, operations
 from edgesvit.program.interpret import decode, trace
 from edgesvit.program.ops import (
     Add,
+    ChooseTokens,
     Classify,
     Conv,
     DepthwiseConv,
     EncodeConv,
     Fire,
+    Gather,
     HadamardAttention,
     Kind,
     MaxPool,
     Program,
+    PutBack,
     SelfAttention,
     SpikeConv,
     TokenAttention,
@@ -33,7 +36,7 @@ from tests.program.programs import (
 )
 
 PROGRAMS = [(make, seed) for make in (random_program, random_membrane_program)
-            for seed in range(8)]
+            for seed in range(11)]
 
 
 def slow_sops(op: Conv, levels: np.ndarray, height: int, width: int) -> tuple[int, int]:
@@ -100,9 +103,14 @@ def test_synaptic_operations_are_counted_exactly(make, seed):
                 expected = 0, sum(int(spike) for spike in levels.flat)
             case HadamardAttention():
                 levels = steps_of(program, env, op.query)
-                pairs = zip(steps_of(program, env, op.key).flat,
-                            steps_of(program, env, op.value).flat, strict=True)
-                expected = 0, sum(bool(key and value) for key, value in pairs)
+                both = steps_of(program, env, op.key) & steps_of(program, env, op.value)
+                expected = 0, slow_coincidences(op, both.reshape(len(both), -1, both.shape[3]))
+            case ChooseTokens():
+                numbers = steps_of(program, env, op.input)  # each summed, each compared
+                windows = 4 * numbers[0].size if op.spatial else 0
+                assert (row.sops, row.rate, row.union) == (2 * numbers.size + windows, None, None)
+                assert row.multiplies == (3 * numbers[0].size if op.spatial else 0)
+                continue
             case _:
                 assert (row.sops, row.rate, row.union) == (0, None, None)
                 continue
@@ -116,7 +124,19 @@ def test_synaptic_operations_are_counted_exactly(make, seed):
 def test_the_random_programs_hold_every_operator():
     seen = {type(op) for make, seed in PROGRAMS for op in make(seed).ops}
     assert seen == {EncodeConv, SpikeConv, DepthwiseConv, Fire, MaxPool, Add, SelfAttention,
-                    HadamardAttention, TokenAttention, Classify}
+                    HadamardAttention, TokenAttention, Classify, ChooseTokens, Gather, PutBack}
+
+
+def slow_coincidences(op: HadamardAttention, both: np.ndarray) -> int:
+    """Coincidences [T, N, C], in event models also those of neighbours within a head."""
+    count, width = 0, both.shape[2] // (op.heads or both.shape[2])
+    for t, n, c in np.ndindex(both.shape):
+        near = [(n, c)]
+        if op.heads:
+            near = [(m, d) for m in range(n - 1, n + 2) for d in range(c - 1, c + 2)
+                    if 0 <= m < both.shape[1] and d // width == c // width]
+        count += any(both[t, m, d] for m, d in near)
+    return count
 
 
 @pytest.mark.parametrize(("make", "seed"), PROGRAMS)
@@ -125,10 +145,10 @@ def test_what_multiplies(make, seed):
     for op in program.ops:
         row = operations.shape_work(op, program)
         kind = program.value(getattr(op, "input", op.output)).kind
-        multiplies = (isinstance(op, EncodeConv | Classify)
+        multiplies = (isinstance(op, EncodeConv | Classify | ChooseTokens)
                       or isinstance(op, Conv) and kind == Kind.MEMBRANE)
         assert row.multiplies == (row.macs if multiplies else 0)
-        widths = {EncodeConv: 8, Classify: 32}
+        widths = {EncodeConv: 8, Classify: 32, ChooseTokens: 32}
         assert row.operand_bits == widths.get(type(op), 16 if multiplies else 8)
 
 

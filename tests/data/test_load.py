@@ -128,11 +128,42 @@ def test_cut_cifar_batch(cifar):
         load(str(cifar), "train")
 
 
-def test_pickled_cifar_is_refused(tmp_path):
-    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": 1}))
-    with pytest.raises(UsageError, match="pickled python version.*not loaded") as caught:
-        load(f"cifar10:{tmp_path}", "train")
-    assert "cifar-10-binary.tar.gz" in caught.value.hint
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_pickled_cifar_is_refused(tmp_path, name):
+    for file in ("data_batch_1", "train"):
+        (tmp_path / file).write_bytes(pickle.dumps({b"data": b"", b"labels": []}))
+    with pytest.raises(UsageError, match="unpickling a file can run any program") as caught:
+        load(f"{name}:{tmp_path}", "train")
+    assert "binary.tar.gz" in caught.value.hint
+
+
+def test_cifar100_has_fine_labels(tmp_path):
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    records = {name: pixels(n, 3074) for name, n in (("train", 30), ("test", 6))}
+    for name, record in records.items():
+        record[:, :2] %= np.array([20, 100], np.uint8)
+        (folder / f"{name}.bin").write_bytes(record.tobytes())
+    for spec in (f"cifar100:{tmp_path}", f"cifar100:{folder}", str(folder)):
+        train, test = load(spec, "train"), load(spec, "test")
+        assert (len(train), len(test), len(train.classes)) == (30, 6, 100) and train.photos
+    assert test.labels.tolist() == records["test"][:, 1].tolist() and test.name == "cifar100"
+    red = records["test"][4, 2:2 + 1024].reshape(32, 32)
+    assert (test.images[4, ..., 0] == red).all()
+    assert train.classes[0] == "apple" and train.classes[99] == "worm"
+    assert list(train.classes) == sorted(set(train.classes))
+
+
+def test_a_folder_called_train_is_no_cifar100(tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(UsageError, match="holds no train.bin of cifar100"):
+        load(f"cifar100:{tmp_path}", "train")
+
+
+def test_a_label_beyond_the_classes(cifar):
+    (cifar / "data_batch_2.bin").write_bytes(bytes([77]) + bytes(3072))
+    with pytest.raises(UsageError, match="labels up to 77 of 10 classes"):
+        load(str(cifar), "train")
 
 
 # idx

@@ -68,8 +68,8 @@ def test_other_families_are_not_recognised():
     ("change", "given", "words"),
     [
         (lambda s: s.pop("head.weight"), {}, "lacks the tensor head.weight"),
-        (lambda s: s.update({"block3.0.mlp.fc1_conv.weight": (15, 8, 1)}), {}, "no whole ratio"),
-        (lambda s: None, {"num_heads": 5}, "width 8 cannot be split into 5 heads"),
+        (lambda s: s.pop("ConvBlock2_2.0.conv1.weight"), {}, "lacks the tensor ConvBlock2_2"),
+        (lambda s: None, {"num_heads": 5}, "8 rows, which 5 heads cannot share"),
         (lambda s: None, {"T": 0}, "time_steps is 0"),
         (lambda s: None, {"strides": [2, 2]}, "not five of 1 or 2"),
     ],
@@ -234,7 +234,7 @@ def random_bns(layer: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("size", [(7, 5), (1, 1), (2, 9)])
 def test_rep_conv_folds_into_one_convolution_borders_included(size):
     torch.manual_seed(3)
-    layer = random_bns(nn.Sequential(RepConv(6), nn.BatchNorm2d(6)))
+    layer = random_bns(nn.Sequential(RepConv(6, 6, 6), nn.BatchNorm2d(6)))
     x = torch.randn(4, 6, *size, dtype=torch.float64)
     kernel, bias = fold_rep_conv(layer)
     assert kernel.shape == (6, 6, 3, 3) and not kernel.requires_grad

@@ -1,17 +1,22 @@
 """Small programs for tests: single operators with chosen constants, and random whole networks."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from edgesvit.program.ops import (
     Add,
+    ChooseTokens,
     Classify,
     DepthwiseConv,
     EncodeConv,
     Fire,
+    Gather,
     HadamardAttention,
     Kind,
     MaxPool,
     Program,
+    PutBack,
     SelfAttention,
     SpikeConv,
     TokenAttention,
@@ -151,13 +156,13 @@ class Builder:
             self.ops.append(SelfAttention(*names, 1, level_thresholds=tuple(levels.tolist())))
         return out
 
-    def attend_hadamard(self, source: Value, channels: int) -> Value:
-        """Three projections and a HadamardAttention."""
+    def attend_hadamard(self, source: Value, channels: int, heads: int = 0) -> Value:
+        """Three projections and a HadamardAttention, with heads that of event models."""
         query, key, value = (self.conv(source, channels) for _ in range(3))
         out = self.new(Kind.SPIKES, query.shape)
         threshold = 1 << self.time_steps >> 1  # one coincidence at the first step
         self.ops.append(HadamardAttention(query.name, key.name, value.name, out.name,
-                                          self.time_steps, threshold))
+                                          self.time_steps, threshold, heads))
         return out
 
     def attend_tokens(self, source: Value, heads: int, dim: int) -> Value:
@@ -169,12 +174,54 @@ class Builder:
                                        threshold >> 1))
         return out
 
-    def finish(self, source: Value, classes: int) -> Program:
-        """Classify and close the program."""
+    def choose(self, source: Value, kept: int, window: int = 3, spatial: int = 1,
+               temporal: int = 1) -> Value:
+        """ChooseTokens."""
+        scale = None
+        if source.kind == Kind.MEMBRANE:
+            scale = self.random.integers(0, 32768, source.shape[2]).astype(np.int32)
+        out = self.new(Kind.INDEX, (1, kept, 1), source.tokens - 1)
+        self.ops.append(ChooseTokens(source.name, out.name, window, spatial, temporal, scale))
+        return out
+
+    def gather(self, source: Value, index: Value) -> Value:
+        """Gather."""
+        out = self.new(source.kind, (1, index.shape[1], source.shape[2]), source.max_level)
+        self.ops.append(Gather(source.name, index.name, out.name))
+        return out
+
+    def put_back(self, source: Value, index: Value, branch: Value) -> Value:
+        """PutBack."""
+        out = self.new(source.kind, source.shape, max(source.max_level, branch.max_level))
+        self.ops.append(PutBack(source.name, index.name, branch.name, out.name))
+        return out
+
+    def on_chosen(self, source: Value, block: Callable[[Value], Value]) -> Value:
+        """Half of the time, a block on some of the tokens, as many and with such weights as come.
+
+        A map of one token, or of a kind that cannot be chosen from, has the block on all.
+        """
+        if source.tokens < 2 or self.random.random() < 0.5:
+            return block(source)
+        weights = ((1, 1), (1, 0), (0, 1), (15, 2))[self.random.integers(4)]
+        index = self.choose(source, int(self.random.integers(1, source.tokens)),
+                            int(self.random.choice([1, 3, 3, 5, 15])), *weights)
+        return self.put_back(source, index, block(self.gather(source, index)))
+
+    def classify(self, source: Value, classes: int, stream: str = "") -> Value:
+        """Classify; scores of membranes are shifted so that they fit."""
         out = self.new(Kind.LOGITS, (1, 1, classes))
         weight, bits = self._weight((source.shape[2], classes))
         bias = self.random.integers(-1000, 1000, classes).astype(np.int32)
-        self.ops.append(Classify(source.name, out.name, weight, bias, bits))
+        largest = self.time_steps * source.tokens * source.max_level * source.shape[2] << bits
+        shift = max(0, largest.bit_length() - 29) if source.kind == Kind.MEMBRANE else 0
+        self.ops.append(Classify(source.name, out.name, weight, bias, bits, shift, stream))
+        return out
+
+    def finish(self, source: Value, classes: int, first: Value | None = None) -> Program:
+        """Classify and close the program; `first` is what another classifier reads."""
+        stream = self.classify(first, classes).name if first else ""
+        self.classify(source, classes, stream)
         return Program(self.time_steps, tuple(self.values), tuple(self.ops))
 
 
@@ -191,15 +238,20 @@ def random_program(seed: int) -> Program:
     if random.random() < 0.5:
         x = build.conv(x, int(random.integers(1, 40)), kernel=3, pad=1,
                        pool=pools[random.integers(4)])
+    x = build.on_chosen(x, lambda spikes: build.conv(spikes, spikes.shape[2]))
     x = build.add(x, build.conv(x, x.shape[2], kernel=3, pad=1))
-    for _ in range(int(random.integers(0, 3))):
+
+    def block(x: Value) -> Value:
         heads = int(random.integers(1, 4))
         query_dim, value_dim = (int(n) for n in random.integers(1, 12, 2))
         mixed = (build.attend(x, heads, query_dim, value_dim) if random.random() < 0.6
                  else build.attend_tokens(x, heads, query_dim))
         x = build.add(x, build.conv(mixed, x.shape[2]))
         hidden = build.conv(x, int(random.integers(1, 70)), extreme=random.random() < 0.3)
-        x = build.add(x, build.conv(hidden, x.shape[2]))
+        return build.add(x, build.conv(hidden, x.shape[2]))
+
+    for _ in range(int(random.integers(0, 3))):
+        x = build.on_chosen(x, block)
     return build.finish(x, int(random.integers(1, 12)))
 
 
@@ -220,6 +272,17 @@ def random_membrane_program(seed: int) -> Program:
         x = build.encode(channels, 3, int(random.integers(1, 3)), gives=stream, pool=pool)
     if random.random() < 0.5:
         x = build.conv(build.fire(x, fires), channels, 3, 2, 1, gives=stream)
+
+    def attention(x: Value) -> Value:
+        spikes = build.fire(x, fires)
+        if levels or random.random() < 0.5:
+            mixed = build.attend(spikes, 2, int(random.integers(1, 12)), 3, fires)
+        else:
+            width = int(random.integers(1, 40))
+            heads = max(n for n in (0, 2, 3) if not n or width % n == 0)
+            mixed = build.attend_hadamard(spikes, width, heads)
+        return build.conv(mixed, channels, gives=stream, stream=x)
+
     for _ in range(int(random.integers(1, 3))):
         inner = build.conv(build.fire(x, fires), int(random.integers(1, 40)), gives=fires)
         if random.random() < 0.5:
@@ -228,17 +291,15 @@ def random_membrane_program(seed: int) -> Program:
         else:
             inner = build.depthwise(inner, gives=fires)
         x = build.conv(inner, channels, gives=stream, stream=x)
-        spikes = build.fire(x, fires)
-        if levels or random.random() < 0.5:
-            mixed = build.attend(spikes, 2, int(random.integers(1, 12)), 3, fires)
-        else:
-            mixed = build.attend_hadamard(spikes, int(random.integers(1, 40)))
-        x = build.conv(mixed, channels, gives=stream, stream=x)
+        x = build.on_chosen(x, attention)
         x = build.depthwise(build.fire(x, fires), gives=stream, stream=x)
         low = build.conv(build.fire(x, fires), channels, gives=(Kind.MEMBRANE, 3000))
         x = build.conv(build.depthwise(low, gives=(Kind.MEMBRANE, 2000)), channels, gives=stream,
                        stream=x)
-    return build.finish(build.fire(x, fires, random.random() < 0.7), int(random.integers(1, 12)))
+    levels = build.fire(x, fires, random.random() < 0.7)
+    classes = int(random.integers(1, 12))
+    source, first = [(levels, None), (levels, x), (x, None)][random.integers(3)]
+    return build.finish(source, classes, first)
 
 
 def random_image(program: Program, seed: int) -> np.ndarray:

@@ -228,7 +228,7 @@ def follow_float(model, images: np.ndarray, mean, std, tolerance: float) -> None
 # survives 8 bits, so that only the implementations are compared (test_folding compares the model).
 @pytest.mark.parametrize(("family", "tolerance"), [
     ("spikformer", 0.8), ("spikformer_cifar", 0.8), ("qkformer", 0.8), ("qkformer_cifar", 0.8),
-    ("sdt_v1", 0.8), ("sdt_v2", 1.5), ("sdt_v3", np.inf)])
+    ("sdt_v1", 0.8), ("sdt_v2", 1.5), ("sdt_v3", np.inf), ("sdt_v3_large", np.inf)])
 def test_official_models_as_programs(shared, family, tolerance):
     pytest.importorskip("torch")
     from edgesvit.models.families import FAMILIES

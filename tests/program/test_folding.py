@@ -11,19 +11,25 @@ import pytest
 from edgesvit.program import build as builder
 from edgesvit.program import interpret
 from edgesvit.program.build import emitter
-from edgesvit.program.ops import Kind, Program
+from edgesvit.program.ops import Kind, Program, Value
 
 pytest.importorskip("torch")
 import torch  # noqa: E402
 
-FAMILIES = ("spikformer", "spikformer_cifar", "qkformer", "qkformer_cifar", "sdt_v1", "sdt_v2",
-            "sdt_v3")
+from tests.program import forms  # noqa: E402
+
+FIXTURES = ("spikformer/public", "spikformer_cifar/public", "qkformer/public",
+            "qkformer_cifar/public", "sdt_v1/public", "sdt_v2/public", "sdt_v3/public",
+            "sdt_v3_large/public", "sdt_v3_large/base_injected")
 FINE = 2**26
 
 
 @pytest.fixture
 def fine(monkeypatch):
-    """Weights, biases and thresholds of 26 bits, membranes of 32, rescaled in float64."""
+    """Weights, biases and thresholds of 26 bits, membranes of 32, rescaled in float64.
+
+    What would be classified is collected in the list that this returns.
+    """
     def quantize(weight, bias, bits=8, largest=1.0):
         scale = np.maximum(np.abs(weight).max(0), 1e-12) / FINE
         return (np.rint(weight / scale).astype(np.int64), np.rint(bias / scale).astype(np.int64),
@@ -42,26 +48,35 @@ def fine(monkeypatch):
     monkeypatch.setattr(emitter, "requantize", lambda ratio: (ratio, 0))
     monkeypatch.setattr(emitter, "int16_certificate", lambda *constants: None)
     monkeypatch.setattr(emitter.Emitter, "_threshold", lambda self, unit, lost=0.0: (
-        emitter.level_thresholds(self.levels, unit) if self.levels else 1.0 / unit))
+        emitter.level_thresholds(self.levels, unit, half_up=self.half_up) if self.levels
+        else 1.0 / unit))
     monkeypatch.setattr(builder, "validate", lambda program: program)
     monkeypatch.setattr(interpret, "follow", follow)
+    read = []
+    monkeypatch.setattr(builder, "classify",
+                        lambda emit, sources: read.extend((s, emit.units) for s in sources))
+    return read
 
 
-def head(program: Program, env: dict, weights: dict[str, np.ndarray]) -> np.ndarray:
-    """The float classifier on what the program's classifier reads."""
-    op = program.ops[-1]
-    stored = env[op.input]
-    levels = (interpret.decode(stored, program.time_steps)
-              if program.value(op.input).kind == Kind.SPIKES else stored)
-    return weights["head.weight"] @ levels.mean((0, 1, 2)) + weights["head.bias"]
+def head(program: Program, env: dict, weights: dict[str, np.ndarray], read: list) -> np.ndarray:
+    """The mean of the float classifiers on what the program's classifiers read."""
+    def scores(name: str, source: Value, units: dict[str, np.ndarray]) -> np.ndarray:
+        stored = env[source.name]
+        levels = (interpret.decode(stored, program.time_steps) if source.kind == Kind.SPIKES
+                  else stored * units.get(source.name, 1.0))
+        return weights[f"{name}.weight"] @ levels.mean((0, 1, 2)) + weights[f"{name}.bias"]
+
+    return np.mean([scores(name, *source) for name, source in
+                    zip(("head", "head_kd"), read, strict=False)], axis=0)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_folded_model_equals_the_unfolded_one(shared, family, fine):
+@pytest.mark.parametrize("fixture", FIXTURES)
+def test_the_folded_model_equals_the_unfolded_one(shared, fixture, fine):
     from edgesvit.models.families import FAMILIES as MODULES
     from tests.models.official import load
 
-    official = load(shared / "fixtures" / family / "public", MODULES[family.removesuffix("_cifar")])
+    family = fixture.split("/")[0].removesuffix("_cifar")
+    official = load(shared / "fixtures" / fixture, MODULES[family])
     mean, std = (0.4, 0.4, 0.4), (0.2, 0.2, 0.2)
     x = official.images.numpy().transpose(0, 2, 3, 1)  # normalised, not 0..255
     images = np.clip(np.rint(255 * (x * std + mean)), 0, 255).astype(np.uint8)[:2]
@@ -73,4 +88,15 @@ def test_the_folded_model_equals_the_unfolded_one(shared, family, fine):
         x = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1)[None])
         with torch.inference_mode():
             expected = official.model.double()(x)[0]
-        assert np.abs(head(program, env, weights) - expected.numpy()).max() < 1e-5
+        assert np.abs(head(program, env, weights, fine) - expected.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("make", [forms.event_model, lambda: forms.large_model(sr_ratio=2)],
+                         ids=["sdt_v1 of events", "sdt_v3_large of wide values"])
+def test_forms_without_fixtures_fold_too(make, fine):
+    model, images = make()
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    program = forms.program_of(model)
+    env = interpret.trace(program, images[0])
+    expected = forms.scores(model, images[:1])[0]
+    assert np.abs(head(program, env, weights, fine) - expected).max() < 1e-5

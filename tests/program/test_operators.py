@@ -96,6 +96,29 @@ def test_token_attention(heads, dim):
     assert passed
 
 
+@pytest.mark.parametrize(("heads", "dim"), [(20, 1), (3, 5), (2, 16), (2, 17), (1, 40)])
+def test_attention_of_event_models(heads, dim):
+    rates = []
+    for seed in range(8):
+        program = network(3, (5, 4, 2), lambda b: b.attend_hadamard(
+            b.encode(9), heads * dim, heads), seed)
+        codes = assert_equal(program, random_image(program, seed))["v5"]
+        rates.append(np.mean(codes != 0))
+    assert 0 < np.mean(rates) < 0.9
+
+
+def test_classifiers_of_membranes_and_of_their_levels():
+    builder = Builder(np.random.default_rng(0), 1, (6, 5, 2))
+    membranes = builder.encode(33, gives=(Kind.MEMBRANE, 32767))
+    levels = builder.fire(membranes, (Kind.LEVELS, 8), over_tokens=True)
+    program = builder.finish(levels, 20, membranes)
+    shifts = [op.shift for op in program.ops[-2:]]
+    assert shifts[0] > 0 == shifts[1]
+    seen = assert_equal(program, random_image(program, 5))
+    first, last = (seen[op.output].reshape(-1) for op in program.ops[-2:])
+    assert (first != last).any() and first.any()
+
+
 def constant_image(program: Program, grey: int) -> np.ndarray:
     return np.full(program.input.shape, grey, np.uint8)
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from edgesvit.program.ops import Add, Kind
+from edgesvit.program.ops import Add, Kind, inputs
 from edgesvit.program.plan import ALIGN, plan
 from tests.program.programs import Builder, random_program
 
@@ -35,7 +35,7 @@ def test_a_value_lives_until_its_last_reader(seed):
     layout = plan(program)
     buffers = {b.name: b for b in layout.buffers}
     for i, op in zip(layout.times, program.ops, strict=True):
-        for name in (getattr(op, f, None) for f in ("input", "branch", "query", "key", "value")):
+        for name in inputs(op):
             if name in buffers:
                 assert buffers[name].first <= i <= buffers[name].last
 

@@ -47,6 +47,22 @@ def check_stem_pool(pool: str) -> None:
             "for example 0011: pool after the third and the fourth stem stage")
 
 
+def stem_widths(dim: int, stem: Sequence[int] | None) -> tuple[int, int, int, int]:
+    """The widths of the four stem convolutions: those given, else D/8, D/4, D/2, D."""
+    if stem is None and dim % 8:
+        raise UsageError(
+            f"dim {dim} gives no whole stem widths D/8, D/4, D/2",
+            f"choose --dim as a multiple of 8, or give --stem with four widths ending in {dim}",
+        )
+    widths = tuple(stem) if stem is not None else (dim // 8, dim // 4, dim // 2, dim)
+    if len(widths) != 4 or widths[3] != dim:
+        raise UsageError(
+            f"stem {','.join(map(str, widths))} does not end in the embedding width {dim}",
+            f"give four widths, the last one {dim}, for example --stem 16,32,64,{dim}",
+        )
+    return widths
+
+
 def stem_sizes(image_size: tuple[int, int], pool: str) -> Sizes:
     """H, W at which each of the four stem convolutions runs, then H, W of the token grid."""
     sizes = [image_size]

@@ -6,6 +6,7 @@ import msgspec
 
 from edgesvit.errors import UsageError
 from edgesvit.models.config.checks import check_blocks, check_positive, check_time_steps
+from edgesvit.models.config.token_pruning import TokenPruning, settle_token_pruning
 
 
 class QKFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
@@ -16,7 +17,9 @@ class QKFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     /2), 'cifar' keeps the image size in the first (/1, /2, /2). `widths` are the first
     convolution's and the three stages'. Stages 1 and 2 hold token attention, stage 3
     self-attention. `qk_dims` (per head) and `hidden_dims` (MLP) have one entry per block over all
-    three stages, `v_dims` (per head) one per block of stage 3. A pruned model has smaller entries.
+    three stages, `v_dims` (per head) one per block of stage 3. `embed_dims` are the widths between
+    the two convolutions of the patch embeddings (the CIFAR form's first has none); empty: as wide
+    as their stage. A pruned model has smaller entries.
 
     `proj_lif_axis`: the released code lets the last neuron of the self-attention step through time
     and batch as one axis, so an image's membrane leaks into the next image. 'batch_time' does the
@@ -39,6 +42,8 @@ class QKFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     attention_scale: float = 0.125
     attention_threshold: float = 0.5
     threshold: float = 1.0
+    embed_dims: tuple[int, ...] = ()
+    token_pruning: TokenPruning | None = None
 
     def __post_init__(self) -> None:
         _check_modes(self)
@@ -46,6 +51,18 @@ class QKFormerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         check_positive(self, ("in_channels", "classes", "heads", "image_size", "widths", "depths"))
         check_blocks(self, ("qk_dims", "hidden_dims"), sum(self.depths))
         check_blocks(self, ("v_dims",), self.depths[2])
+        dense = self.widths[1 if self.form == "imagenet" else 2:]
+        if self.embed_dims:
+            check_blocks(self, ("embed_dims",), len(dense))
+        if self.embed_dims == dense:  # so that equal shapes are equal
+            msgspec.structs.force_setattr(self, "embed_dims", ())
+        settle_token_pruning(self)
+
+    @property
+    def embed_inner(self) -> tuple[int, int, int]:
+        """The widths inside the three patch embeddings; the CIFAR form's first has no inside."""
+        dense = self.widths[1:]
+        return dense[:3 - len(self.embed_dims)] + self.embed_dims
 
     @property
     def dim(self) -> int:

@@ -1,5 +1,7 @@
 """Spike-Driven Transformer V1 as plain data: enough to build it, prune it, count it."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from edgesvit.errors import UsageError
@@ -8,7 +10,9 @@ from edgesvit.models.config.checks import (
     check_positive,
     check_stem_pool,
     stem_sizes,
+    stem_widths,
 )
+from edgesvit.models.config.token_pruning import TokenPruning, settle_token_pruning
 
 
 class SdtV1Config(
@@ -39,6 +43,7 @@ class SdtV1Config(
     mlp_shortcut: bool = False
     attention_threshold: float = 0.5
     threshold: float = 1.0
+    token_pruning: TokenPruning | None = None
 
     def __post_init__(self) -> None:
         check_stem_pool(self.pool)
@@ -46,6 +51,7 @@ class SdtV1Config(
                               "image_size", "stem"))
         check_blocks(self, ("attention_dims", "hidden_dims"), self.depth)
         _check_modes(self)
+        settle_token_pruning(self)
 
     @property
     def dim(self) -> int:
@@ -74,19 +80,17 @@ def sdt_v1(
     heads: int = 8,
     time_steps: int = 4,
     mlp_ratio: int = 4,
+    stem: Sequence[int] | None = None,
     pool: str = "1111",
     events: bool = False,
 ) -> SdtV1Config:
-    """An unpruned model; the stem widens D/8, D/4, D/2, D."""
-    if dim % 8:
-        raise UsageError(f"dim {dim} gives no whole stem widths D/8, D/4, D/2",
-                         "choose dim as a multiple of 8")
+    """An unpruned model; the stem widens D/8, D/4, D/2, D unless `stem` gives its widths."""
     if heads < 1 or dim % heads:
         raise UsageError(f"dim {dim} cannot be split into {heads} heads",
                          "choose dim as a multiple of the heads")
     return SdtV1Config(
         image_size=tuple(image_size), in_channels=in_channels, classes=classes,
-        time_steps=time_steps, stem=(dim // 8, dim // 4, dim // 2, dim), pool=pool, depth=depth,
+        time_steps=time_steps, stem=stem_widths(dim, stem), pool=pool, depth=depth,
         heads=heads, attention_dims=(dim,) * depth, hidden_dims=(dim * mlp_ratio,) * depth,
         events=events, mlp_shortcut=mlp_ratio == 1,
     )

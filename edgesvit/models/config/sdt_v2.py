@@ -4,6 +4,8 @@ import msgspec
 
 from edgesvit.errors import UsageError
 from edgesvit.models.config.checks import Sizes, check_positive, check_time_steps
+from edgesvit.models.config.stage_dims import StageDims, check_dims, dense_dims
+from edgesvit.models.config.token_pruning import TokenPruning, settle_token_pruning
 
 OFFICIAL_STRIDES = (2, 2, 2, 2, 1)
 OFFICIAL_BLOCKS = (6, 2)
@@ -23,6 +25,8 @@ class SdtV2Config(
     `strides`, 1 or 2, are those of the convolutions downsample1_1, 1_2, 2, 3 and 4. There are 1, 1
     and 2 convolution blocks, and `blocks` transformer blocks in stages 3 and 4; the authors fix
     both. `kd` adds the second classifier that distillation trains; the logits are then the mean.
+    `pruned` are the widths of a model that lost channels; the other fields keep telling the shape
+    it was pruned from, and None is that shape itself.
     """
 
     image_size: tuple[int, int]  # H, W in pixels
@@ -37,11 +41,25 @@ class SdtV2Config(
     kd: bool = False
     threshold: float = 1.0
     attention_threshold: float = 0.5
+    pruned: StageDims | None = None
+    token_pruning: TokenPruning | None = None
 
     def __post_init__(self) -> None:
         check_time_steps(self.time_steps)
         check_skeleton(self)
         check_stages(self)
+        settle_pruned(self)
+        settle_token_pruning(self)
+
+    @property
+    def dense(self) -> StageDims:
+        """The widths before pruning; the authors fix convolutions four times as wide."""
+        return dense_dims(self, conv_ratio=4, value_width=1, inside="rep")
+
+    @property
+    def dims(self) -> StageDims:
+        """The widths that the model has."""
+        return self.pruned or self.dense
 
     @property
     def stage_sizes(self) -> Sizes:
@@ -123,10 +141,20 @@ def check_stages(config: msgspec.Struct) -> None:
                          f"the published models have {OFFICIAL_BLOCKS}")
 
 
+def settle_pruned(config: msgspec.Struct) -> None:
+    """Check `pruned`; the dense widths become None, so that equal shapes are equal."""
+    if config.pruned is not None:
+        check_dims(config.pruned, config.dense)
+        if config.pruned == config.dense:
+            msgspec.structs.force_setattr(config, "pruned", None)
+
+
 def check_skeleton(config: msgspec.Struct, attention_stages: slice = slice(2, 4)) -> None:
     """UsageError if a size is below 1, or the stage widths cannot be halved or split into heads."""
     check_positive(config, ("in_channels", "classes", "heads", "mlp_ratio", "image_size",
                             "embed_dims"))
+    if getattr(config, "pruned", None) is not None:
+        return
     if config.embed_dims[0] % 2:
         raise UsageError(
             f"embed_dims begins with {config.embed_dims[0]}, which cannot be halved",

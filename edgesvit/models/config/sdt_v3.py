@@ -1,5 +1,6 @@
 """What the two SDT-V3 models are, as plain data: Model_Base and Model_Large."""
 
+from math import sqrt
 from typing import Literal
 
 import msgspec
@@ -11,11 +12,14 @@ from edgesvit.models.config.sdt_v2 import (
     OFFICIAL_STRIDES,
     check_skeleton,
     check_stages,
+    settle_pruned,
     split_blocks,
     stage_widths,
     strided_sizes,
     strides_for,
 )
+from edgesvit.models.config.stage_dims import StageDims, dense_dims
+from edgesvit.models.config.token_pruning import TokenPruning, settle_token_pruning
 
 MAX_LEVELS = 255  # a level is one byte
 
@@ -27,8 +31,8 @@ class SdtV3Config(
     """SDT-V3 Model_Base (E-SpikeFormer, Yao et al., TPAMI 2025), T = 1.
 
     `levels` is D: every neuron emits 0..D. The papers' "1x4" and "1x8" are D = 4 and D = 8; the
-    tensors of a checkpoint do not tell which, and the wrong one gives wrong logits. `strides` and
-    `blocks` are those of SdtV2Config.
+    tensors of a checkpoint do not tell which, and the wrong one gives wrong logits. `strides`,
+    `blocks` and `pruned` are those of SdtV2Config.
     """
 
     image_size: tuple[int, int]  # H, W in pixels
@@ -40,11 +44,31 @@ class SdtV3Config(
     levels: int = 4
     strides: tuple[int, int, int, int, int] = OFFICIAL_STRIDES
     blocks: tuple[int, int] = OFFICIAL_BLOCKS
+    pruned: StageDims | None = None
+    token_pruning: TokenPruning | None = None
 
     def __post_init__(self) -> None:
         _check_levels(self.levels)
         check_skeleton(self)
         check_stages(self)
+        settle_pruned(self)
+        settle_token_pruning(self)
+
+    @property
+    def dense(self) -> StageDims:
+        """The widths before pruning; v is four times as wide as q and k."""
+        return dense_dims(self, conv_ratio=self.mlp_ratio, value_width=4, inside="mix")
+
+    @property
+    def dims(self) -> StageDims:
+        """The widths that the model has."""
+        return self.pruned or self.dense
+
+    @property
+    def attention_scales(self) -> tuple[float, float]:
+        """2 / sqrt(C / h) of stages 3 and 4, C being the unpruned model's width."""
+        third, fourth = (max(width // self.heads, 1) for width in self.embed_dims[2:])
+        return 2 / sqrt(third), 2 / sqrt(fourth)
 
     @property
     def stage_sizes(self) -> Sizes:

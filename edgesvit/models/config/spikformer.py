@@ -13,7 +13,9 @@ from edgesvit.models.config.checks import (
     check_stem_pool,
     check_time_steps,
     stem_sizes,
+    stem_widths,
 )
+from edgesvit.models.config.token_pruning import TokenPruning, settle_token_pruning
 
 MAX_EVENT_STEPS = 64  # event frames run as float models only
 
@@ -47,6 +49,7 @@ class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     attention_scale: float = 0.125
     attention_threshold: float = 0.5
     threshold: float = 1.0
+    token_pruning: TokenPruning | None = None
 
     def __post_init__(self) -> None:
         check_time_steps(self.time_steps,
@@ -54,6 +57,7 @@ class SpikformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         check_stem_pool(self.pool)
         check_positive(self, ("in_channels", "classes", "depth", "heads", "image_size", "stem"))
         check_blocks(self, ("qk_dims", "v_dims", "hidden_dims"), self.depth)
+        settle_token_pruning(self)
 
     @property
     def point_layer(self) -> Literal["linear", "conv"]:
@@ -101,20 +105,9 @@ def spikformer(
             f"dim {dim} cannot be split into {heads} heads",
             f"choose --dim as a multiple of the heads, for example --dim {_above(dim, heads)}",
         )
-    if stem is None and dim % 8:
-        raise UsageError(
-            f"dim {dim} gives no whole stem widths D/8, D/4, D/2",
-            f"choose --dim as a multiple of 8, or give --stem with four widths ending in {dim}",
-        )
-    widths = tuple(stem) if stem is not None else (dim // 8, dim // 4, dim // 2, dim)
-    if len(widths) != 4 or widths[3] != dim:
-        raise UsageError(
-            f"stem {','.join(map(str, widths))} does not end in the embedding width {dim}",
-            f"give four widths, the last one {dim}, for example --stem 16,32,64,{dim}",
-        )
     return SpikformerConfig(
         image_size=tuple(image_size), in_channels=in_channels, classes=classes,
-        time_steps=time_steps, stem=widths, depth=depth, heads=heads, form=form,
+        time_steps=time_steps, stem=stem_widths(dim, stem), depth=depth, heads=heads, form=form,
         pool=pool if pool is not None else "0011" if form == "linear" else "1111",
         qk_dims=(dim // heads,) * depth, v_dims=(dim // heads,) * depth,
         hidden_dims=(dim * mlp_ratio,) * depth,

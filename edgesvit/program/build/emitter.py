@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgesvit.models.config import AnyConfig
+from edgesvit.models.config import AnyConfig, SdtV3LargeConfig
 from edgesvit.program.ops import (
     Add,
-    Classify,
     DepthwiseConv,
     EncodeConv,
     Fire,
@@ -84,8 +83,8 @@ def lif_threshold(threshold: float, unit: np.ndarray, lost: np.ndarray | float =
     return np.maximum(np.rint(threshold / unit - 0.75 * lost), 1).astype(np.int32)
 
 
-def level_thresholds(levels: int, unit: np.ndarray | float, lost: np.ndarray | float = 0.0
-                     ) -> np.ndarray:
+def level_thresholds(levels: int, unit: np.ndarray | float, lost: np.ndarray | float = 0.0,
+                     half_up: bool = False) -> np.ndarray:
     """The currents, in `unit` [C], from which the integer neuron gives 1..D: int64 [D, C].
 
     round(x) reaches k at x >= k - 1/2; where halves go to the even neighbour, an odd k only above.
@@ -93,7 +92,7 @@ def level_thresholds(levels: int, unit: np.ndarray | float, lost: np.ndarray | f
     """
     k = np.arange(1, levels + 1).reshape(-1, *(1,) * np.ndim(unit))
     bound = (k - 0.5) / unit - lost
-    return np.where(k % 2, np.floor(bound) + 1, np.ceil(bound)).astype(np.int64)
+    return np.where(k % 2 & (not half_up), np.floor(bound) + 1, np.ceil(bound)).astype(np.int64)
 
 
 def requantize(ratio: np.ndarray) -> tuple[np.ndarray, int]:
@@ -121,11 +120,15 @@ class Emitter:
     """Appends operators and the values they write; `layer` and `bn` name tensors of the weights."""
 
     def __init__(self, config: AnyConfig, weights: Weights, bits: int, mean: Sequence[float],
-                 std: Sequence[float], events: bool = False):
+                 std: Sequence[float], events: bool = False,
+                 layer_bits: Mapping[str, int] | None = None):
         self.config, self.weights, self.bits = config, weights, bits
+        self.layer_bits = layer_bits or {}
+        self.layers: list[str] = []  # whose constants operators hold, in their order
         self.mean, self.std = mean, std
         self.time_steps = getattr(config, "time_steps", 1)
         self.levels = getattr(config, "levels", 0)  # D of integer neurons; 0: the neurons are LIF
+        self.half_up = isinstance(config, SdtV3LargeConfig)  # how integer neurons round halves
         height, width = config.image_size
         kind = Kind.LEVELS if events else Kind.PIXELS
         self.values = [Value("image", kind, (height, width, config.in_channels), 255)]
@@ -141,6 +144,10 @@ class Emitter:
             self.units[name] = np.asarray(unit)
         return value
 
+    def bits_of(self, layer: str) -> int:
+        """The width of a layer's weights; `layer` is its module's name."""
+        return self.layer_bits.get(layer, self.bits)
+
     def conv_constants(self, layer: str, bn: str | None) -> tuple[np.ndarray, np.ndarray]:
         """[K, C] and [C] with BN folded in; K runs over taps first, then input channels."""
         kernel = self.weights[f"{layer}.weight"]  # [C, C_in, k, k], [C, C_in, 1] or [C, C_in]
@@ -151,13 +158,16 @@ class Emitter:
             return matrix.astype(np.float64), bias.astype(np.float64)
         return fold_batch_norm(matrix, bias, self.weights, bn)
 
-    def stream(self, bns: Sequence[str]) -> Membrane:
+    def stream(self, bns: Sequence[str], gains: Mapping[str, np.ndarray] | None = None) -> Membrane:
         """A membrane wide enough for the sum of branches that end in these batch norms.
 
         A batch norm's output has the mean beta and the deviation |gamma|: no data are needed.
+        `gains` [C] multiply what some of them put out.
         """
-        reach = sum(np.abs(self.weights[f"{bn}.bias"]).astype(np.float64)
-                    + DEVIATIONS * np.abs(self.weights[f"{bn}.weight"]) for bn in bns)
+        gains = gains or {}
+        reach = sum((np.abs(self.weights[f"{bn}.bias"]).astype(np.float64)
+                     + DEVIATIONS * np.abs(self.weights[f"{bn}.weight"]))
+                    * np.abs(gains.get(bn, 1.0)) for bn in bns)
         return Membrane(np.maximum(reach, self._highest) / MAX_MEMBRANE)
 
     def between(self, reach: np.ndarray, readers: int) -> Membrane:
@@ -175,8 +185,8 @@ class Emitter:
         weight, bias = self.conv_constants(layer, bn)
         weight, zero, pad_pixel = fold_pixels(weight, self.mean, self.std)
         if source.kind == Kind.LEVELS:
-            return self.convolve(name, weight, bias, source, kernel, stride, pool, to)
-        weight, bias, after = self._integers(weight, bias, to, zero)
+            return self.convolve(name, layer, weight, bias, source, kernel, stride, pool, to)
+        weight, bias, after = self._integers(layer, weight, bias, to, zero)
         shape = self._window(source, kernel, stride, pool, weight.shape[1])
         out = self._following(name, shape, to)
         self.ops.append(EncodeConv(source.name, name, kernel, stride, kernel // 2, weight, bias,
@@ -187,24 +197,25 @@ class Emitter:
              stride: int = 1, pool: Pool = None, to: Membrane | None = None) -> Value:
         """A convolution, padded so that stride 1 keeps the size, and a neuron or a membrane."""
         weight, bias = self.conv_constants(layer, bn)
-        return self.convolve(name, weight, bias, source, kernel, stride, pool, to)
+        return self.convolve(name, layer, weight, bias, source, kernel, stride, pool, to)
 
-    def convolve(self, name: str, weight: np.ndarray, bias: np.ndarray, source: Value,
+    def convolve(self, name: str, layer: str, weight: np.ndarray, bias: np.ndarray, source: Value,
                  kernel: int = 1, stride: int = 1, pool: Pool = None, to: Membrane | None = None
                  ) -> Value:
-        """As `conv`, with real constants [K, C] and [C]."""
-        weight, bias, after = self._integers(weight * self._unit_rows(source, weight), bias, to)
+        """As `conv`, with real constants [K, C] and [C] made from those of `layer`."""
+        weight = weight * self._unit_rows(source, weight)
+        weight, bias, after = self._integers(layer, weight, bias, to)
         out = self._following(name, self._window(source, kernel, stride, pool, weight.shape[1]), to)
         certified = int16_certificate(weight, bias, after.get("threshold"), source.max_level)
         self.ops.append(SpikeConv(source.name, name, kernel, stride, kernel // 2, weight, bias,
                                   **after, certified=certified, **_pooling(pool)))
         return out
 
-    def depthwise(self, name: str, weight: np.ndarray, bias: np.ndarray, source: Value,
-                  to: Membrane | None = None) -> Value:
+    def depthwise(self, name: str, layer: str, weight: np.ndarray, bias: np.ndarray,
+                  source: Value, to: Membrane | None = None) -> Value:
         """A depth-wise convolution of stride 1 with real constants [kernel^2, C] and [C]."""
         unit = self.units.get(source.name, 1.0)
-        weight, bias, after = self._integers(weight * unit, bias, to)
+        weight, bias, after = self._integers(layer, weight * unit, bias, to)
         kernel = math.isqrt(weight.shape[0])
         out = self._following(name, source.shape, to)
         self.ops.append(DepthwiseConv(source.name, name, kernel, 1, kernel // 2, weight, bias,
@@ -223,11 +234,11 @@ class Emitter:
         self.ops.append(Fire(source.name, name, threshold, over_tokens))
         return out
 
-    def pool(self, name: str, source: Value) -> Value:
-        """Max-pooling of spikes, 3x3, stride 2."""
-        size = (conv_size(n, 3, 2, 1) for n in source.shape[:2])
+    def pool(self, name: str, source: Value, stride: int = 2) -> Value:
+        """Max-pooling of spikes, 3x3."""
+        size = (conv_size(n, 3, stride, 1) for n in source.shape[:2])
         out = self.new(name, Kind.SPIKES, (*size, source.shape[2]))
-        self.ops.append(MaxPool(source.name, name, 3, 2, 1))
+        self.ops.append(MaxPool(source.name, name, 3, stride, 1))
         return out
 
     def add(self, name: str, source: Value, branch: Value) -> Value:
@@ -242,8 +253,8 @@ class Emitter:
         out = self._fired(name, value.shape)
         if self.levels:
             unit = scale / self.levels**3  # of q k v, each in units of 1/D
-            bounds = tuple(level_thresholds(self.levels, unit).tolist())
-            self.ops.append(SelfAttention(*names, 0, level_thresholds=bounds))
+            bounds = level_thresholds(self.levels, unit, half_up=self.half_up).tolist()
+            self.ops.append(SelfAttention(*names, 0, level_thresholds=tuple(bounds)))
         else:
             self.ops.append(SelfAttention(*names, self.time_steps, self._count_threshold(scale)))
         return out
@@ -255,26 +266,13 @@ class Emitter:
                                        self.time_steps, self._count_threshold(1.0)))
         return out
 
-    def attend_hadamard(self, name: str, query: Value, key: Value, value: Value) -> Value:
-        """SDT-V1's attention, which has no scale."""
+    def attend_hadamard(self, name: str, query: Value, key: Value, value: Value, heads: int = 0
+                        ) -> Value:
+        """SDT-V1's attention, which has no scale; the event form has heads."""
         out = self.new(name, Kind.SPIKES, query.shape)
         self.ops.append(HadamardAttention(query.name, key.name, value.name, name, self.time_steps,
-                                          self._count_threshold(1.0)))
+                                          self._count_threshold(1.0), heads))
         return out
-
-    def classify(self, name: str, source: Value) -> None:
-        """The head: means over tokens and steps, then a linear layer, as one integer layer.
-
-        A model with two classifiers answers with their mean, which is one classifier again.
-        """
-        heads = ("head", "head_kd") if getattr(self.config, "kd", False) else ("head",)
-        weight = sum(self.weights[f"{head}.weight"].astype(np.float64).T for head in heads)
-        bias = sum(self.weights[f"{head}.bias"].astype(np.float64) for head in heads)
-        scale = np.abs(weight).max() / (2 ** (self.bits - 1) - 1)  # weight [C, classes]
-        count = self.time_steps * source.tokens  # of the means over steps and tokens
-        self.new(name, Kind.LOGITS, (1, 1, weight.shape[1]))
-        self.ops.append(Classify(source.name, name, np.rint(weight / scale).astype(np.int8),
-                                 np.rint(bias * count / scale).astype(np.int32), self.bits))
 
     @property
     def _highest(self) -> float:
@@ -283,7 +281,7 @@ class Emitter:
 
     def _threshold(self, unit: np.ndarray, lost: np.ndarray | float = 0.0) -> np.ndarray:
         if self.levels:
-            return level_thresholds(self.levels, unit, lost).astype(np.int32)
+            return level_thresholds(self.levels, unit, lost, self.half_up).astype(np.int32)
         return lif_threshold(self.config.threshold, unit, lost)
 
     def _count_threshold(self, scale: float) -> int:
@@ -299,19 +297,20 @@ class Emitter:
         unit = np.broadcast_to(unit, source.shape[2])
         return np.tile(unit, weight.shape[0] // source.shape[2])[:, None]
 
-    def _integers(self, weight: np.ndarray, bias: np.ndarray, to: Membrane | None,
+    def _integers(self, layer: str, weight: np.ndarray, bias: np.ndarray, to: Membrane | None,
                   zero: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, dict]:
         """Weight, bias, and what follows the currents: a neuron's threshold or a new scale.
 
         `zero` [K] are the inputs that stand for zero, if they are not 0.
         """
         largest = TINY if to else self._highest
-        exact = bias
-        weight, bias, scale = quantize(weight, bias, self.bits, largest)
+        self.layers.append(layer)
+        exact, width = bias, self.bits_of(layer)
+        weight, bias, scale = quantize(weight, bias, width, largest)
         lost = exact / scale - bias
         if zero is not None:
             bias = (bias - np.rint(zero @ weight)).astype(bias.dtype)
-        bits = {"weight_bits": self.bits}
+        bits = {"weight_bits": width}
         if to is None:
             return weight, bias, bits | {"threshold": self._threshold(scale, lost)}
         factor, shift = requantize(scale / to.unit)

@@ -4,8 +4,11 @@ On a board the batch is one image, so the released models' batch-leaking neuron 
 are the same program (config.proj_lif_axis does not matter here).
 """
 
+from collections.abc import Callable
+
 from edgesvit.models.config import QKFormerConfig
 from edgesvit.program.build.emitter import Emitter
+from edgesvit.program.build.tokens import on_chosen
 from edgesvit.program.ops import Value
 
 POOL = (3, 2)  # of the currents, before the neuron
@@ -16,14 +19,19 @@ def emit_qkformer(emit: Emitter) -> Value:
     config: QKFormerConfig = emit.config
     x = _first_embed(emit)
     for index in range(config.depths[0]):
-        x = _token_block(emit, f"stage1.{index}", x)
+        x = _through(emit, _token_block, f"stage1.{index}", x)
     x = _next_embed(emit, "patch_embed2", x)
     for index in range(config.depths[1]):
-        x = _token_block(emit, f"stage2.{index}", x)
+        x = _through(emit, _token_block, f"stage2.{index}", x)
     x = _next_embed(emit, "patch_embed3", x)
     for index in range(config.depths[2]):
-        x = _block(emit, f"stage3.{index}", x)
+        x = _through(emit, _block, f"stage3.{index}", x)
     return x
+
+
+def _through(emit: Emitter, block: Callable[[Emitter, str, Value], Value], at: str, x: Value
+             ) -> Value:
+    return on_chosen(emit, at, lambda few: block(emit, at, few), x)
 
 
 def _layer(emit: Emitter, name: str, source: Value, kernel: int = 1, **window) -> Value:

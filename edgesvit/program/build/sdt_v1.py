@@ -1,8 +1,10 @@
 """The spike program of a Spike-Driven Transformer V1: attention by masks, a membrane stream."""
 
 from dataclasses import replace
+from functools import partial
 
 from edgesvit.program.build.emitter import Emitter, Membrane
+from edgesvit.program.build.tokens import on_chosen
 from edgesvit.program.ops import Value
 
 POOL = (3, 2)  # of the last stem stage's currents: they start the stream
@@ -13,7 +15,8 @@ def emit_sdt_v1(emit: Emitter) -> Value:
     stream = emit.stream(_branches(emit))
     x = _stem(emit, stream)
     for index in range(emit.config.depth):
-        x = _block(emit, f"block.{index}", x, stream)
+        at = f"block.{index}"
+        x = on_chosen(emit, at, partial(_block, emit, at, stream=stream), x)
     return emit.fire("head", x, over_tokens=True)
 
 
@@ -49,10 +52,18 @@ def _block(emit: Emitter, at: str, x: Value, stream: Membrane) -> Value:
                          source, to=to)
 
     spikes = emit.fire(f"{at}.attn.lif", x)
-    mixed = emit.attend_hadamard(f"{at}.attn", *(layer(name, spikes) for name in "qkv"))
+    mixed = _attend(emit, f"{at}.attn", *(layer(name, spikes) for name in "qkv"))
     x = layer("proj", mixed, replace(stream, stream=x))
     spikes = emit.fire(f"{at}.mlp.lif", x)
     if emit.config.mlp_shortcut:  # the hidden layer is added to the stream and is the stream
         x = layer("fc1", spikes, replace(stream, stream=x))
         return layer("fc2", emit.fire(f"{at}.fc1.lif", x), replace(stream, stream=x))
     return layer("fc2", layer("fc1", spikes), replace(stream, stream=x))
+
+
+def _attend(emit: Emitter, at: str, query: Value, key: Value, value: Value) -> Value:
+    if not emit.config.events:
+        return emit.attend_hadamard(at, query, key, value)
+    # Keys and values spread over the grid, what follows over the row of tokens.
+    key, value = (emit.pool(f"{spikes.name}.pool", spikes, stride=1) for spikes in (key, value))
+    return emit.attend_hadamard(at, query, key, value, emit.config.heads)

@@ -13,6 +13,7 @@ from edgesvit.program.build.emitter import (
     Membrane,
     fold_batch_norm,
 )
+from edgesvit.program.build.tokens import on_chosen
 from edgesvit.program.ops import Value
 
 ATTENTION_SCALE = 0.125  # whatever the head width is
@@ -90,7 +91,8 @@ def _conv_block(emit: Emitter, at: str, x: Value, stream: Membrane) -> Value:
     # them densely.
     window, bias = emit.conv_constants(f"{conv}.dwconv", None)
     between = emit.between(np.abs(window).sum(0), readers=wide.shape[2])
-    numbers = emit.depthwise(f"{conv}.dwconv", window, bias, wide, between)
+    numbers = emit.depthwise(f"{conv}.dwconv", f"{conv}.dwconv", window, bias, wide,
+                             between)
     x = emit.conv(f"{conv}.pwconv2", f"{conv}.pwconv2", f"{conv}.bn2", numbers,
                   to=replace(stream, stream=x))
     return wide_conv(emit, at, x, stream)
@@ -102,7 +104,7 @@ def _block(emit: Emitter, at: str, x: Value, stream: Membrane) -> Value:
     query, key, value = (_rep_conv(emit, f"{attention}.{name}_conv", spikes) for name in "qkv")
     mixed = emit.attend(attention, query, key, value, ATTENTION_SCALE)
     x = _rep_conv(emit, f"{attention}.proj_conv", mixed, replace(stream, stream=x))
-    return mlp(emit, at, x, stream)
+    return on_chosen(emit, at, lambda few: mlp(emit, at, few, stream), x)
 
 
 def _rep_conv(emit: Emitter, at: str, spikes: Value, to: Membrane | None = None) -> Value:
@@ -115,7 +117,7 @@ def _rep_conv(emit: Emitter, at: str, spikes: Value, to: Membrane | None = None)
     first, second, third = f"{at}.0.body.0", f"{at}.0.body.2.0", f"{at}.0.body.2.1"
     weight, bias = emit.conv_constants(first, None)
     reach = np.minimum(_reach(emit, f"{at}.0.body.1.bn"), np.abs(weight).sum(0))
-    x = emit.convolve(f"{at}.1", weight, bias, spikes,
+    x = emit.convolve(f"{at}.1", first, weight, bias, spikes,
                       to=emit.between(reach, readers=9))
     # The border that the official padding fills with BN(0) is a zero border of this layer's
     # input, because its BN moves behind it.
@@ -124,10 +126,10 @@ def _rep_conv(emit: Emitter, at: str, spikes: Value, to: Membrane | None = None)
                                    emit.weights, f"{at}.0.body.1.bn")
     bias, window = shift * window.sum(0), window * scale
     between = emit.between(np.abs(window).sum(0) * reach + np.abs(bias), window.shape[1])
-    x = emit.depthwise(f"{at}.2", window, bias, x, between)
+    x = emit.depthwise(f"{at}.2", second, window, bias, x, between)
     weight, bias = emit.conv_constants(third, f"{at}.0.body.2.2")
-    return emit.convolve(f"{at}.3", *fold_batch_norm(weight, bias, emit.weights, f"{at}.1"), x,
-                         to=to)
+    weight, bias = fold_batch_norm(weight, bias, emit.weights, f"{at}.1")
+    return emit.convolve(f"{at}.3", third, weight, bias, x, to=to)
 
 
 def _reach(emit: Emitter, bn: str) -> np.ndarray:

@@ -1,10 +1,10 @@
 """The spike program of an SDT-V3 Model_Base: SDT-V2's stages with integer neurons."""
 
 from dataclasses import replace
-from math import sqrt
 
 from edgesvit.program.build.emitter import Emitter, Membrane
 from edgesvit.program.build.sdt_v2 import Branches, emit_stages, mlp, wide_conv
+from edgesvit.program.build.tokens import Choice
 from edgesvit.program.ops import Value
 
 
@@ -21,14 +21,19 @@ def _conv_block(emit: Emitter, at: str, x: Value, stream: Membrane) -> Value:
 
 
 def _block(emit: Emitter, at: str, x: Value, stream: Membrane) -> Value:
+    choice = Choice(emit, at, x)
     x = _sep_conv(emit, f"{at}.conv", x, stream)
+    return choice.over(lambda few: _branches(emit, at, few, stream), x)
+
+
+def _branches(emit: Emitter, at: str, x: Value, stream: Membrane) -> Value:
     levels = emit.fire(f"{at}.attn.spike", x)
 
     def layer(name: str, source: Value, to: Membrane | None = None) -> Value:
         return emit.conv(f"{at}.{name}", f"{at}.attn.{name}_conv.0", f"{at}.attn.{name}_conv.1",
                          source, to=to)
 
-    scale = 2 / sqrt(x.shape[2] // emit.config.heads)
+    scale = emit.config.attention_scales[at.startswith("block4")]
     mixed = emit.attend(f"{at}.attn", *(layer(name, levels) for name in "qkv"), scale)
     return mlp(emit, at, layer("proj", mixed, replace(stream, stream=x)), stream)
 
@@ -37,7 +42,7 @@ def _sep_conv(emit: Emitter, at: str, x: Value, stream: Membrane) -> Value:
     """Point-wise, depth-wise, point-wise, a neuron before each, added to the stream."""
     wide = emit.conv(f"{at}.pwconv1", f"{at}.pwconv1.0", f"{at}.pwconv1.1",
                      emit.fire(f"{at}.spike", x))
-    inner = emit.depthwise(f"{at}.dwconv", *emit.conv_constants(f"{at}.dwconv.0",
-                                                               f"{at}.dwconv.1"), wide)
+    window, bias = emit.conv_constants(f"{at}.dwconv.0", f"{at}.dwconv.1")
+    inner = emit.depthwise(f"{at}.dwconv", f"{at}.dwconv.0", window, bias, wide)
     return emit.conv(f"{at}.pwconv2", f"{at}.pwconv2.0", f"{at}.pwconv2.1", inner,
                      to=replace(stream, stream=x))

@@ -1,6 +1,9 @@
 """The spike program of a Spikformer, linear or conv form."""
 
+from functools import partial
+
 from edgesvit.program.build.emitter import Emitter
+from edgesvit.program.build.tokens import on_chosen
 from edgesvit.program.ops import Value
 
 
@@ -8,7 +11,7 @@ def emit_spikformer(emit: Emitter) -> Value:
     """Emit everything up to the residual stream that the classifier reads, and return that."""
     x = _stem(emit)
     for index in range(emit.config.depth):
-        x = _block(emit, index, x)
+        x = on_chosen(emit, f"block.{index}", partial(_block, emit, index), x)
     return x
 
 
