@@ -106,7 +106,7 @@ def mcu(given: argparse.Namespace) -> list[dict]:
 
 
 def estimate(given: argparse.Namespace) -> list[dict]:
-    """Cycles on Cortex-A76 as llvm-mca predicts them: perfect caches and branch guesses."""
+    """Cycles on Cortex-A76 and M55 as llvm-mca predicts them: perfect caches, branch guesses."""
     from peers import mca
     if not mca.tool():
         print("\nestimate: skipped, needs llvm-mca of LLVM 17 or newer (Debian: llvm-19)")
@@ -124,6 +124,27 @@ def estimate(given: argparse.Namespace) -> list[dict]:
                 [(r["layer"], f"{r['firing']} %", r["source"], f"{r['estimated_cycles'] / 1e6:.2f}",
                   f"{r['dense_estimated_cycles'] / 1e6:.2f}",
                   f"{r['dense_estimated_cycles'] / r['estimated_cycles']:.2f}") for r in rows]))
+    return rows + _estimate_m55()
+
+
+def _estimate_m55() -> list[dict]:
+    """CMSIS-NN by the instructions of its rate, each at what one of the own dense kernel takes."""
+    from peers import mca, own
+    cpu, rows = "cortex-m55", []
+    for layer in [layer.steps(4) for layer in MCU_LAYERS]:
+        ours, dense = (mca.cycles(kernel, layer, Firing(), cpu) for kernel in ("ours", "dense"))
+        each = dense / own.count(cpu, "dense", layer, Firing()).instructions
+        rows.append({"cpu": cpu, "layer": layer.name, "T": 4, "firing": 15, "source": "lif",
+                     "estimated_cycles": ours, "dense_estimated_cycles": dense,
+                     "reference_estimated_cycles": layer.macs / REFERENCE_RATE[cpu] * each})
+    print(f"\n{cpu}, T = 4, 15 % lif, estimate: cycles by llvm-mca, loop instructions free")
+    print(table(("layer", "ours, M", "own dense, M", "own dense / ours",
+                 "CMSIS-NN, reference rate / ours"),
+                [(r["layer"], f"{r['estimated_cycles'] / 1e6:.2f}",
+                  f"{r['dense_estimated_cycles'] / 1e6:.2f}",
+                  f"{r['dense_estimated_cycles'] / r['estimated_cycles']:.2f}",
+                  f"{r['reference_estimated_cycles'] / r['estimated_cycles']:.2f}")
+                 for r in rows]))
     return rows
 
 

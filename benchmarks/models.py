@@ -28,6 +28,9 @@ from edgesvit.boards.runner import run_qemu_user
 from edgesvit.cli.options import dataset, model_folder
 from edgesvit.errors import EdgesvitError
 from edgesvit.evaluate import program_of
+from edgesvit.lower.litert.fast import fast
+from edgesvit.lower.litert.twin import twin
+from edgesvit.lower.native import lower
 from edgesvit.program.file import to_bytes
 from edgesvit.program.ops import Program
 from edgesvit.report.table import table
@@ -76,7 +79,8 @@ def our_instructions(program: bytes, image: np.ndarray) -> int | None:
     with tempfile.NamedTemporaryFile(suffix=".esv") as file:
         file.write(program)
         file.flush()
-        run = run_qemu_user(load("qemu-user-a76"), Path(file.name), image[None])
+        target = load("qemu-user-a76")
+        run = run_qemu_user(target, lower(Path(file.name), target), image[None])
     return run.instructions and run.instructions[0]
 
 
@@ -99,10 +103,9 @@ def timed(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, l
 
 def measure(program: Program, images: np.ndarray, rounds: int) -> list[dict]:
     """A row a runtime."""
-    from peers.tflite_model import spiking, twin
     data = to_bytes(program)
     host = HostProgram(data)
-    models = {SPIKING: spiking(program, images[0]), TWIN: twin(program)}
+    models = {SPIKING: fast(program, images), TWIN: twin(program)}
     agree = np.mean(classes(models[SPIKING], images) == host.run(images).argmax(1))
     counts = [our_instructions(data, images[0]), *peer_instructions(list(models.values()))]
     arenas = [host.arena_bytes, *map(arena_bytes, models.values())]

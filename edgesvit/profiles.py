@@ -12,7 +12,8 @@ from edgesvit.resources import shipped
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What compression may do to get there."""
 
-    groups: tuple[str, ...] = ("hidden", "qk", "v", "stem")
+    groups: tuple[str, ...] = ("hidden", "qk", "v", "attention", "stem", "embed", "conv", "sep",
+                               "mix")
     max_rate: float = 0.9  # share of a group's channels that may go
     fine_tune_epochs: int = 0
 

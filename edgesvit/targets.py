@@ -38,6 +38,16 @@ class Uart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baud: int = 115200
 
 
+class Flash(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What each flash tool calls the chip."""
+
+    openocd: str = ""  # its configuration: target/stm32h7x.cfg
+    interface: str = "interface/stlink.cfg"  # of the probe, for openocd
+    pyocd: str = ""  # --target
+    probe_rs: str = ""  # --chip
+    esptool: str = ""  # --chip
+
+
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A board. See docs/targets.md for the meaning of each field."""
 
@@ -57,6 +67,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     emulator: Emulator | None = None
     uart: Uart | None = None
     flash_tools: tuple[str, ...] = ()
+    flash: Flash | None = None
     power_sources: tuple[str, ...] = ()
     default_profile: str = "fit"
 

@@ -48,6 +48,16 @@ def serial_port_for(target_name: str) -> str:
     return port
 
 
+def entries() -> dict[str, dict[str, str]]:
+    """Host and serial port of every board the user has named, by target."""
+    try:
+        names = tomllib.loads(boards_file().read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return {}  # who uses an entry is told what is wrong with it
+    found = {name: _entry(name) for name in names}
+    return {name: {"host": entry.host, "serial": entry.serial} for name, entry in found.items()}
+
+
 def check_host(host: str) -> None:
     """UsageError unless `host` is a name, an address or user@ one of them."""
     if not _HOST.fullmatch(host):

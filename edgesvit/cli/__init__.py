@@ -9,7 +9,8 @@ from edgesvit import __version__
 from edgesvit.cli.output import print_error
 from edgesvit.errors import EdgesvitError
 
-VERBS = ("targets", "models", "train", "inspect", "compress", "lower", "deploy")
+VERBS = ("targets", "models", "train", "inspect", "compress", "lower", "deploy", "measure",
+         "report", "doctor")
 INTERRUPTED = 130
 
 

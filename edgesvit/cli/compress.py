@@ -1,4 +1,7 @@
-"""`edgesvit compress`: prune a model until it fits a board."""
+"""`edgesvit compress`: a smaller model by a published method, or just small enough for a board."""
+
+import sys
+from typing import Any
 
 import click
 import msgspec
@@ -7,30 +10,139 @@ from edgesvit.cli import options
 from edgesvit.cli.output import note, print_json
 from edgesvit.errors import UsageError
 from edgesvit.report.table import table
-from edgesvit.run_folder import RunFolder
+from edgesvit.run_folder import ModelCard, RunFolder
+
+# Those of compress.methods, known without loading it.
+METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
 
 
-@click.command(epilog="Example: edgesvit compress --model runs/wide --target nucleo-f446re")
-@click.option("--target", "name", required=True, metavar="NAME", help="See `edgesvit targets`.")
+@click.command(epilog="Example: edgesvit compress --method primesvt --max-drop 3 "
+               "--save-memory 25")
+@click.option("--method", type=click.Choice(METHODS), metavar="NAME",
+              help=f"{', '.join(METHODS)}: published methods, and fit, which takes channels, bits, "
+              "tokens and time steps together for --target. Without one, all groups of channels "
+              "are pruned alike, just enough for --target.")
+@click.option("--target", "name", metavar="NAME", help="See `edgesvit targets`.")
 @options.model
 @options.data
 @options.profile
-@click.option("--run", metavar="FOLDER", help="Where the pruned model goes. "
-              "Default: runs/MODEL-TARGET.")
+@click.option("--max-drop", type=click.FloatRange(0), metavar="POINTS",
+              help="Accuracy that may be lost on the search images. Default: the method's, 3.")
+@click.option("--save-memory", type=click.FloatRange(0, 100), metavar="PERCENT",
+              help="Share of the program's bytes to save, 0 for as much as the accuracy allows. "
+              "Default: what the method's paper saves.")
+@click.option("--groups", metavar="KIND[,KIND...]",
+              help="Channel groups that may be pruned, or hidden-only. Default: all but residual "
+              "streams; docs/compress.md lists them.")
+@click.option("--round-to", default=8, show_default=True, type=click.IntRange(1, 128),
+              help="Keep a multiple of this many channels; 1 as the papers do.")
+@click.option("--norm", default="folded", show_default=True, type=click.Choice(("folded", "raw")),
+              help="What ranks channels: filters with their batch norm folded in, or bare ones.")
+@click.option("--budget", default="greedy", show_default=True,
+              type=click.Choice(("greedy", "proportional")),
+              help="primesvt: whether the first layer may spend the whole accuracy budget.")
+@click.option("--grid", default="channel", show_default=True,
+              type=click.Choice(("channel", "fixed-round", "fixed-truncate")),
+              help="qsvit: a scale per output channel, or the published fixed-point grid.")
+@click.option("--drift", default=0.0, show_default=True, type=click.FloatRange(0),
+              help="qsvit: do not judge what moves the membranes this many times further than "
+              "what is accepted, 1.2 for example; 0 judges all.")
+@click.option("--keep-tokens", default="0.6", show_default=True, metavar="SHARE|preset-NAME",
+              help="tp-spikformer: tokens kept, the average of the blocks.")
+@click.option("--levers", default="channels,bits,tokens,time", show_default=True,
+              metavar="NAME[,NAME...]", help="fit: what may be given up.")
+@click.option("--save-instructions", default=0.0, type=click.FloatRange(0, 100),
+              metavar="PERCENT", help="fit: share of an inference's instructions to save.")
+@click.option("--search-images", "images", default=2000, show_default=True,
+              type=click.IntRange(50), help="Training images that settings are judged on.")
+@click.option("--seed", default=0, show_default=True, help="Of the choice of those images.")
+@click.option("--run", metavar="FOLDER", help="Where the smaller model goes; repeat the command to "
+              "continue a killed search. Default: runs/MODEL-METHOD or runs/MODEL-TARGET.")
 @click.option("--fine-tune", "epochs", type=click.IntRange(0), metavar="EPOCHS",
-              help="Train the pruned model on. Default: what the profile says.")
+              help="Train the smaller model on. Default: 0, without a method what the profile "
+              "says.")
 @options.as_json
-def compress(name: str, model: str | None, data: str | None, profile: str | None,
-             run: str | None, epochs: int | None, as_json: bool) -> None:
-    """Prune channels uniformly, just enough for the target's memory, and write a new run folder."""
+def compress(method: str | None, name: str | None, model: str | None, data: str | None,
+             profile: str | None, run: str | None, epochs: int | None, as_json: bool,
+             **limits: Any) -> None:
+    """Take from a model what it can spare, and write a new run folder.
+
+    Settings are judged by the accuracy of the integer program on images of the training split; the
+    report's test accuracies are of the held-out split. An impossible constraint exits with 3, tells
+    the best point reached and what binds, and keeps that model.
+    """
+    _require_training()
+    source = options.model_folder(model)
+    if method is None and name is None:
+        raise UsageError("neither --method nor --target is given",
+                         "edgesvit compress --method primesvt, or --target nucleo-f446re")
+    out = RunFolder(run or f"runs/{source.path.name}-{method or name}")
+    if method is None:
+        _uniform(name, source, out, data, profile, epochs, as_json)
+    else:
+        _method(method, name, source, out, data, profile, epochs, as_json, limits)
+
+
+def _require_training() -> None:
     try:
-        from edgesvit.compress.fit import fit
+        import joblib  # noqa: F401
+        import torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise UsageError(f"compressing needs {error.name}",
                          "pip install 'edgesvit[train]'") from None
+
+
+def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, data: str | None,
+            profile: str | None, epochs: int | None, as_json: bool, limits: dict[str, Any]) -> None:
+    from edgesvit.compress import prunable
+    from edgesvit.compress.methods import Request
+    from edgesvit.compress.run import compress as run_method
+
+    target = options.target_list((name,))[0] if name else None
+    groups = tuple(kind for kind in (limits.pop("groups") or "").split(",") if kind)
+    request = Request(
+        **{key: limits[key] for key in ("max_drop", "save_memory", "round_to", "budget", "grid",
+                                        "drift", "keep_tokens", "save_instructions", "images",
+                                        "seed")},
+        levers=_levers(limits["levers"]),
+        groups=prunable.HIDDEN if groups == ("hidden-only",) else groups,
+        fold_bn=limits["norm"] == "folded", target=target,
+        profile=options.profile_for(profile, target) if target else None)
+    report = run_method(source, out, method, request, data or "", epochs or 0,
+                        " ".join(["edgesvit", *sys.argv[1:]]), note)
+    if as_json:
+        print_json({"command": "compress", "saved_percent": report.saved,
+                    **msgspec.to_builtins(report)})
+        return
+    click.echo(table(("lever", "part", "before", "after", "rate", "saved bytes", "drop alone"),
+                     [(row.lever, row.name, f"{row.before:g}", f"{row.after:g}",
+                       f"{row.rate:.3f}", row.saved_bytes, f"{row.drop:.2f}")
+                      for row in report.losses]))
+    tuned = report.test_accuracy_fine_tuned
+    click.echo(f"program: {report.program_bytes_before:,} -> {report.program_bytes:,} bytes, "
+               f"{report.saved:.2f} % saved")
+    click.echo(f"accuracy on {report.test_images}: {report.test_accuracy_before:.2f} -> "
+               f"{report.test_accuracy:.2f} %" + ("" if tuned is None else
+               f", {tuned:.2f} % after {report.fine_tuned_epochs} epochs of fine-tuning"))
+    click.echo(f"{report.settings_judged} settings on {report.search_images}, "
+               f"{report.seconds:.0f} s")
+    click.echo(f"run folder: {out.path}")
+
+
+def _levers(text: str) -> tuple[str, ...]:
+    from edgesvit.compress.joint import LEVERS
+
+    chosen = tuple(name for name in text.split(",") if name)
+    if unknown := [name for name in chosen if name not in LEVERS]:
+        raise UsageError(f"no lever {unknown[0]!r}", f"--levers {','.join(LEVERS)}")
+    return chosen
+
+
+def _uniform(name: str, source: RunFolder, out: RunFolder, data: str | None, profile: str | None,
+             epochs: int | None, as_json: bool) -> None:
+    from edgesvit.compress.fit import fit
+
     [target] = options.target_list((name,))
-    source = options.model_folder(model)
-    out = RunFolder(run or f"runs/{source.path.name}-{target.name}")
     chosen = options.profile_for(profile, target)
     if epochs is not None:
         recipe = msgspec.structs.replace(chosen.recipe, fine_tune_epochs=epochs)
@@ -41,7 +153,14 @@ def compress(name: str, model: str | None, data: str | None, profile: str | None
         print_json({"command": "compress", "run": str(out.path), "target": target.name,
                     "card": msgspec.to_builtins(after)})
         return
-    rows = [(field, str(getattr(before.config, field)), str(getattr(after.config, field)))
-            for field in ("stem", "qk_dims", "v_dims", "hidden_dims")]
-    click.echo(table(("channels", "before", "after"), rows))
+    click.echo(table(("channels", "before", "after"), _widths(before, after)))
     click.echo(f"run folder: {out.path}")
+
+
+def _widths(before: ModelCard, after: ModelCard) -> list[tuple[str, int, int]]:
+    """Every group that became smaller, channels of all heads."""
+    from edgesvit.compress.channels import groups
+
+    return [(old.name, old.channels, new.channels)
+            for old, new in zip(groups(before.config), groups(after.config), strict=True)
+            if old.channels != new.channels]

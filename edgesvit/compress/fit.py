@@ -9,16 +9,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from edgesvit.compress import channels
+from edgesvit.compress.channels import Weights
 from edgesvit.cost import memory
 from edgesvit.data.dataset import Dataset
-from edgesvit.errors import DoesNotFit, UsageError
+from edgesvit.errors import DoesNotFit
 from edgesvit.evaluate import integer_accuracy, program_of
-from edgesvit.models.checkpoints import model_from_arrays
-from edgesvit.models.config import SpikformerConfig
-from edgesvit.models.spikformer import Spikformer
 from edgesvit.profiles import Profile, Recipe
 from edgesvit.program.file import to_bytes
-from edgesvit.program.ops import Program
 from edgesvit.run_folder import ModelCard, RunFolder
 from edgesvit.targets import Target
 from edgesvit.train import TrainSettings, train
@@ -34,34 +31,30 @@ def fit(source: RunFolder, out: RunFolder, target: Target, profile: Profile, dat
     Raises DoesNotFit naming the binding constraint: memory that no allowed rate reaches, or
     accuracy lost beyond the profile's limit (the pruned model is kept in `out` all the same).
     """
-    card = source.card()
-    if not isinstance(card.config, SpikformerConfig):
-        raise UsageError(f"{source.path}: pruning groups are declared for Spikformer only so far",
-                         "choose a larger target, or train a smaller model")
-    model = model_from_arrays(card.config, source.weights())
-    rates = _rates(profile.recipe)
+    card, weights, recipe = source.card(), source.weights(), profile.recipe
+    rates = _rates(recipe)
     chosen = _least(rates, lambda rate: not _short(
-        _pruned(model, profile.recipe, rate, target), card, data, target, profile))
+        *_pruned(card, weights, recipe, rate, target), data, target, profile))
     if chosen is None:
-        worst = _pruned(model, profile.recipe, rates[-1], target)
+        worst = _pruned(card, weights, recipe, rates[-1], target)
         raise DoesNotFit(
             f"INFEASIBLE: {target.name} at the highest rate {rates[-1]:.2f}: "
-            + "; ".join(_short(worst, card, data, target, profile)),
+            + "; ".join(_short(*worst, data, target, profile)),
             "choose a larger target, or a smaller model: edgesvit train --dim ...")
-    pruned = _pruned(model, profile.recipe, chosen, target)
-    return _finish(card, pruned, chosen, source, out, target, profile, data, note)
+    pruned = _pruned(card, weights, recipe, chosen, target)
+    return _finish(card, *pruned, chosen, source, out, target, profile, data, note)
 
 
-def _finish(card: ModelCard, pruned: Spikformer, rate: float, source: RunFolder, out: RunFolder,
-            target: Target, profile: Profile, data: Dataset, note: Callable[[str], None]
-            ) -> ModelCard:
+def _finish(card: ModelCard, small: ModelCard, weights: Weights, rate: float, source: RunFolder,
+            out: RunFolder, target: Target, profile: Profile, data: Dataset,
+            note: Callable[[str], None]) -> ModelCard:
     before = integer_accuracy(program_of(card, source.weights(), data), data)
     epochs = profile.recipe.fine_tune_epochs
     place = RunFolder(out.path / "pruned") if epochs else out
     small = msgspec.structs.replace(
-        card, config=pruned.config, metrics={}, parent=source.weights_sha256(),
+        small, metrics={}, parent=source.weights_sha256(),
         command=f"edgesvit compress --model {source.path} --target {target.name}")
-    place.write_model(small, pruned.state_dict())
+    place.write_model(small, weights)
     if epochs:
         train(TrainSettings(data=card.data, run=str(out.path), start=str(place.path),
                             epochs=epochs, learning_rate=FINE_TUNE_LEARNING_RATE),
@@ -96,20 +89,16 @@ def _least(rates: Sequence[float], fits: Callable[[float], bool]) -> float | Non
     return rates[low] if low < len(rates) else None
 
 
-def _pruned(model: Spikformer, recipe: Recipe, rate: float, target: Target) -> Spikformer:
-    keep = {group.name: channels.select(channels.importance(model, group), rate, target.lanes)
-            for group in channels.groups(model.config)
-            if group.name.split(".")[0] in recipe.groups}
-    return channels.prune(model, keep)
+def _pruned(card: ModelCard, weights: Weights, recipe: Recipe, rate: float, target: Target
+            ) -> tuple[ModelCard, Weights]:
+    kept = {group.name: channels.kept_count(group.size, rate, target.lanes)
+            for group in channels.groups(card.config) if group.kind in recipe.groups}
+    config, smaller = channels.keep_strongest(card.config, weights, kept)
+    return msgspec.structs.replace(card, config=config), smaller
 
 
-def _program(pruned: Spikformer, card: ModelCard, data: Dataset) -> Program:
-    weights = {k: v.numpy() for k, v in pruned.state_dict().items()}
-    return program_of(msgspec.structs.replace(card, config=pruned.config), weights, data)
-
-
-def _short(pruned: Spikformer, card: ModelCard, data: Dataset, target: Target, profile: Profile
+def _short(card: ModelCard, weights: Weights, data: Dataset, target: Target, profile: Profile
            ) -> list[str]:
-    program = _program(pruned, card, data)
+    program = program_of(card, weights, data)
     used = memory.estimate(program, len(to_bytes(program)), target)
     return memory.shortfalls(used, target, profile)

@@ -82,6 +82,7 @@ class Judge:
         self._known = {row["setting"]: msgspec.convert(row["verdict"], Verdict)
                        for row in read_lines(store) if row.get("about") == self._about}
         self.asked = 0  # answers that had to be computed
+        self.named: set[str] = set()  # keys of all settings that were asked about
 
     @property
     def whole(self) -> Verdict:
@@ -93,9 +94,10 @@ class Judge:
 
     def many(self, settings: Sequence[Setting]) -> list[Verdict]:
         """Judge all, in order; only those without an answer yet cost anything."""
+        self.named |= {setting.key() for setting in settings}
         missing = list({s.key(): s for s in settings if s.key() not in self._known}.values())
         if len(missing) == 1:
-            self._keep(missing[0], _verdict(*self.task, missing[0]))
+            self._keep(missing[0], _verdict(*self.task, missing[0], workers=self.jobs))
         elif missing:
             # The C runtime holds no Python lock: threads share images and weights.
             run = Parallel(n_jobs=min(self.jobs, len(missing)), prefer="threads",
@@ -104,6 +106,10 @@ class Judge:
             for setting, verdict in zip(missing, answers, strict=True):
                 self._keep(setting, verdict)
         return [self._known[setting.key()] for setting in settings]
+
+    def images(self) -> np.ndarray:
+        """The search images, uint8 [n, H, W, C]."""
+        return _images(*self.task[1:]).images
 
     def program(self, setting: Setting) -> Program:
         """The integer program of a setting."""
@@ -117,13 +123,14 @@ class Judge:
                                  "verdict": msgspec.to_builtins(verdict)})
 
 
-def _verdict(path: str, spec: str, images: int, seed: int, setting: Setting) -> Verdict:
+def _verdict(path: str, spec: str, images: int, seed: int, setting: Setting, workers: int = 1
+             ) -> Verdict:
     """Runs in a process of its own, which reads model and images once."""
     card, weights = _model(path)
     data = _images(spec, images, seed)
     program = unchecked_program(*apply(setting, card, weights))
     content = to_bytes(program)
-    logits = HostProgram(content).run_many(data.images, workers=1)
+    logits = HostProgram(content).run_many(data.images, workers=workers)
     return Verdict(100 * float(np.mean(logits.argmax(1) == data.labels)), len(data),
                    sum(parameters(op) for op in program.ops), len(content),
                    plan(program).arena_bytes)

@@ -132,6 +132,14 @@ class SerialSession:
                   if isinstance(image, np.ndarray) else image)
         return self._ask("infer", _inference, slow=True)
 
+    def repeat(self, turns: int, started: Callable[[], None] = lambda: None) -> Inference:
+        """Run the last loaded input `turns` times in a row; the ticks of all of them.
+
+        `started` is called when the board says that it begins. Raises EdgesvitError on a board
+        without room to keep the input.
+        """
+        return self._ask(f"repeat {turns}", _inference, slow=True, started=started)
+
     def check(self) -> bool:
         """Run the program's self-check vector: True when the board got the very same logits.
 
@@ -158,7 +166,7 @@ class SerialSession:
         return (long - short) / 2e6
 
     def _ask(self, command: str, read: Callable[[list[Reply]], _T], slow: bool = False,
-             reply_s: float | None = None) -> _T:
+             reply_s: float | None = None, started: Callable[[], None] = lambda: None) -> _T:
         """Send `command` until `read` accepts what came back.
 
         Intact lines of all tries count together: they answer the same number.
@@ -170,7 +178,7 @@ class SerialSession:
             self.retries += attempt > 0
             # The empty line ends whatever part of a line the board may still hold.
             self._write((b"\n" if attempt else b"") + request)
-            if self._collect(replies, reply_s or self.reply_s, slow):
+            if self._collect(replies, reply_s or self.reply_s, slow, started):
                 try:
                     return read(replies)
                 except (_Damaged, ValueError, KeyError):
@@ -179,7 +187,8 @@ class SerialSession:
         raise _Silent(f"{self._where}: no answer to `{verb}` after {TRIES} tries",
                       "is it powered, flashed with this firmware, and on this port?")
 
-    def _collect(self, replies: list[Reply], reply_s: float, slow: bool) -> bool:
+    def _collect(self, replies: list[Reply], reply_s: float, slow: bool,
+                 started: Callable[[], None]) -> bool:
         """Add the lines that answer the current number; True when `ready` ended them."""
         deadline = time.monotonic() + reply_s
         while (line := self._line(deadline)) is not None:
@@ -195,6 +204,8 @@ class SerialSession:
                 if reply.word == "ready":
                     return True
                 replies.append(reply)
+                if reply.word == "running":
+                    started()
                 wait_s = self.run_s if reply.word == "running" else reply_s
                 deadline = time.monotonic() + wait_s
         return False

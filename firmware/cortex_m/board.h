@@ -9,6 +9,8 @@ typedef struct {
     uint32_t program_bytes;
     uint8_t *arena; /* (arena_bytes,), 16-byte aligned */
     uint32_t arena_bytes;
+    uint8_t *spare; /* (spare_bytes,): memory behind the arena that nothing was linked into */
+    uint32_t spare_bytes;
 } board_image;
 
 typedef struct {
@@ -28,6 +30,12 @@ uint64_t board_measure(void (*work)(void));
 
 /* Exactly 2 * turns instructions: a decrement and a branch. */
 void board_spin(uint32_t turns);
+
+/* Raise or lower the pin that tells a meter when the board infers; the default does nothing. */
+void board_trigger(int on);
+
+/* Ticks of a second. */
+uint32_t board_ticks_hz(void);
 
 /* Which timer counts: "dwt" or "systick". */
 const char *board_timer(void);

@@ -1,24 +1,19 @@
 #include "commands.h"
 
 #include <stddef.h>
+#include <string.h>
 
-#include "board.h"
-#include "esv_runtime.h"
+#include "mlperf.h"
 #include "protocol.h"
+#include "work.h"
 
 enum { LOGITS_PER_LINE = 8, MOST_TURNS = 100000000 };
 
 static struct {
     protocol_line line;
-    esv_program program;
-    board_image image;
-    const char *refused;   /* why the program cannot run, NULL when it can */
-    uint32_t number;       /* of the request being answered */
-    uint32_t loaded_bytes; /* of the input, from its start, since the last run */
-    uint32_t turns;        /* of `loop` */
-    uint32_t answered;     /* the `infer` whose logits still lie in the arena, 0 for none */
-    uint64_t ticks;        /* of that run */
-    esv_status status;     /* of the last run or check */
+    uint32_t number;   /* of the request being answered */
+    uint32_t turns;    /* of `loop` */
+    uint32_t answered; /* the run whose logits still lie in the arena, 0 for none */
 } board;
 
 static void error(const char *word, const char *text)
@@ -41,11 +36,11 @@ static void hello(const char *arguments)
     reply_count("protocol", PROTOCOL_VERSION);
     reply_pair("firmware", BOARD_FIRMWARE);
     reply_pair("board", BOARD_NAME);
-    reply_hex32("model", board.program.crc);
-    reply_count("T", board.program.time_steps);
-    reply_count("input", board.program.input_bytes);
-    reply_count("classes", board.program.classes);
-    reply_count("arena", board.program.arena_bytes);
+    reply_hex32("model", work.program.crc);
+    reply_count("T", work.program.time_steps);
+    reply_count("input", work.program.input_bytes);
+    reply_count("classes", work.program.classes);
+    reply_count("arena", work.program.arena_bytes);
     reply_pair("timer", board_timer());
     reply_count("stack_free", memory.stack_bytes - memory.stack_used_bytes);
     reply_end();
@@ -62,70 +57,77 @@ static void load(const char *arguments)
         error("argument", "load OFFSET HEX, at most 128 bytes");
         return;
     }
-    if (offset > board.program.input_bytes ||
-        (uint32_t)count > board.program.input_bytes - offset) {
-        error("range", "past the end of the input");
+    const char *why = work_load(offset, bytes, (uint32_t)count);
+    if (why) {
+        error("range", why);
         return;
-    }
-    if (offset != 0 && offset > board.loaded_bytes) {
-        error("range", "leaves a gap before OFFSET");
-        return;
-    }
-    uint8_t *input = esv_input(&board.program, board.image.arena);
-    for (int32_t i = 0; i < count; i++) {
-        input[offset + i] = bytes[i];
-    }
-    if (offset == 0 || offset + count > board.loaded_bytes) {
-        board.loaded_bytes = offset + count;
     }
     board.answered = 0;
     reply_ready(board.number);
 }
 
-static void run(void)
-{
-    board.status = esv_run(&board.program, board.image.arena);
-}
-
 static void send_logits(void)
 {
-    const int32_t *logits = esv_logits(&board.program, board.image.arena); /* (classes,) */
-    for (uint32_t i = 0; i < board.program.classes; i++) {
+    const int32_t *logits = esv_logits(&work.program, work.image.arena); /* (classes,) */
+    for (uint32_t i = 0; i < work.program.classes; i++) {
         if (i % LOGITS_PER_LINE == 0) {
             reply_begin(board.number, "logits");
             reply_unsigned(i);
         }
         reply_signed(logits[i]);
-        if (i % LOGITS_PER_LINE == LOGITS_PER_LINE - 1 || i + 1u == board.program.classes) {
+        if (i % LOGITS_PER_LINE == LOGITS_PER_LINE - 1 || i + 1u == work.program.classes) {
             reply_end();
         }
     }
 }
 
-static void infer(const char *arguments)
+/* Run the loaded input `turns` times, unless this number was answered before: then the answer was
+ * lost on the way, and the logits are still there. */
+static void answer_run(uint32_t turns)
 {
-    (void)arguments;
-    /* The same number again: the answer was lost on the way, and the logits are still there. */
     if (board.number == 0 || board.number != board.answered) {
-        if (board.loaded_bytes != board.program.input_bytes) {
-            error("input", "load the whole input before each infer");
-            return;
-        }
         running();
-        board.loaded_bytes = 0;
         board.answered = 0;
-        board.ticks = board_measure(run);
-        if (board.status != ESV_OK) {
-            error("program", esv_status_text(board.status));
+        if (work_run(turns) != ESV_OK) {
+            error("program", esv_status_text(work.status));
             return;
         }
         board.answered = board.number;
     }
     send_logits();
     reply_begin(board.number, "ticks");
-    reply_unsigned(board.ticks);
+    reply_unsigned(work.ticks);
     reply_end();
     reply_ready(board.number);
+}
+
+static int is_repeated(void)
+{
+    return board.number != 0 && board.number == board.answered;
+}
+
+static void infer(const char *arguments)
+{
+    (void)arguments;
+    if (!is_repeated() && work.loaded_bytes != work.program.input_bytes) {
+        error("input", "load the whole input before each infer");
+        return;
+    }
+    answer_run(1);
+}
+
+static void repeat(const char *arguments)
+{
+    uint32_t turns;
+    if (!protocol_number(&arguments, &turns) || turns == 0 || turns > MOST_TURNS) {
+        error("argument", "repeat N, from 1 to 100000000");
+    } else if (!work_keeps_input()) {
+        error("memory", "no room behind the arena to keep the input");
+    } else if (!is_repeated() && !work.kept) {
+        error("input", "load the whole input before the first repeat");
+    } else {
+        answer_run(turns);
+    }
 }
 
 static void check(const char *arguments)
@@ -133,11 +135,10 @@ static void check(const char *arguments)
     const char *result = "none";
     (void)arguments;
     running();
-    board.loaded_bytes = 0;
     board.answered = 0;
-    board.status = esv_check(&board.program, board.image.arena);
-    if (esv_check_input(&board.program) != NULL) {
-        result = board.status == ESV_OK ? "pass" : "fail";
+    work_check();
+    if (esv_check_input(&work.program) != NULL) {
+        result = work.status == ESV_OK ? "pass" : "fail";
     }
     reply_begin(board.number, "check");
     reply_word(result);
@@ -192,6 +193,7 @@ static const struct {
     {"hello", 1, hello, "who this board is and what it runs"},
     {"load", 1, load, "OFFSET HEX: put up to 128 input bytes at OFFSET"},
     {"infer", 1, infer, "run the loaded input: class scores and timer ticks"},
+    {"repeat", 1, repeat, "N: run the last loaded input N times"},
     {"check", 1, check, "run the self-check vector of the program"},
     {"loop", 0, loop, "N: timer ticks of 2 N instructions"},
     {"memory", 0, memory, "bytes linked and bytes used"},
@@ -212,15 +214,6 @@ static void help(const char *arguments)
     reply_ready(board.number);
 }
 
-static int same(const char *a, const char *b)
-{
-    while (*a && *a == *b) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
 static void answer(void)
 {
     protocol_request request;
@@ -235,11 +228,11 @@ static void answer(void)
         return;
     }
     for (uint32_t i = 0; i < COMMANDS; i++) {
-        if (!same(request.command, commands[i].name)) {
+        if (strcmp(request.command, commands[i].name) != 0) {
             continue;
         }
-        if (commands[i].needs_program && board.refused) {
-            error("program", board.refused);
+        if (commands[i].needs_program && work.refused) {
+            error("program", work.refused);
         } else {
             commands[i].answer(request.arguments);
         }
@@ -250,13 +243,7 @@ static void answer(void)
 
 void commands_start(void)
 {
-    board.image = board_load();
-    esv_status status = esv_open(&board.program, board.image.program, board.image.program_bytes);
-    if (status != ESV_OK) {
-        board.refused = esv_status_text(status);
-    } else if (board.program.arena_bytes > board.image.arena_bytes) {
-        board.refused = "needs a larger arena than was linked";
-    }
+    work_open();
     reply_begin(0, "boot");
     reply_word(BOARD_NAME);
     reply_end();
@@ -264,8 +251,12 @@ void commands_start(void)
 
 void commands_byte(uint8_t byte)
 {
-    if (protocol_push(&board.line, byte)) {
+    int ended = protocol_push(&board.line, byte);
+    if (ended == PROTOCOL_LINE_ENDED) {
         answer();
+    } else if (ended == PROTOCOL_MLPERF_ENDED) {
+        board.answered = 0; /* its runs write over the logits */
+        mlperf_answer(board.line.text);
     }
 }
 

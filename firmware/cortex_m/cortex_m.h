@@ -48,7 +48,7 @@
 
 /* link.ld.in: where each part begins and ends; the *_bytes symbols' addresses are the sizes. */
 extern uint8_t link_weights_begin[], link_weights_end[];
-extern uint8_t link_arena_begin[], link_arena_end[];
+extern uint8_t link_arena_begin[], link_arena_end[], link_spare_end[];
 extern uint32_t link_stack_guard[], link_stack_begin[], link_stack_end[];
 extern uint32_t link_data_load[], link_data_begin[], link_data_end[];
 extern uint32_t link_bss_begin[], link_bss_end[];

@@ -10,6 +10,16 @@ __attribute__((weak)) void board_init(void)
 {
 }
 
+__attribute__((weak)) void board_trigger(int on)
+{
+    (void)on;
+}
+
+uint32_t board_ticks_hz(void)
+{
+    return CLOCK_HZ;
+}
+
 void protocol_put(uint8_t byte)
 {
     uart_put(byte);
@@ -43,9 +53,11 @@ static uint8_t next_byte(void)
 uint64_t board_measure(void (*work)(void))
 {
     wake_on_any_line(0);
+    board_trigger(1);
     timer_start();
     work();
     uint64_t ticks = timer_stop();
+    board_trigger(0);
     wake_on_any_line(1);
     return ticks;
 }
@@ -70,6 +82,8 @@ board_image board_load(void)
         .program_bytes = (uint32_t)(link_weights_end - link_weights_begin),
         .arena = link_arena_begin,
         .arena_bytes = (uint32_t)(link_arena_end - link_arena_begin),
+        .spare = link_arena_end,
+        .spare_bytes = (uint32_t)(link_spare_end - link_arena_end),
     };
 }
 

@@ -37,7 +37,10 @@ typedef struct {
 /* CRC-16/CCITT-FALSE of one more byte; a message starts from 0xFFFF. */
 uint16_t protocol_crc16(uint16_t crc, uint8_t byte);
 
-/* Take one byte; 1 when it ended a line, which stays valid until the next call. */
+enum { PROTOCOL_LINE_ENDED = 1, PROTOCOL_MLPERF_ENDED = 2 };
+
+/* Take one byte; not 0 when it ended a line, which stays valid until the next call. A `%` ends a
+ * command of MLPerf Tiny's language, in a line that carries neither `#` nor `~`. */
 int protocol_push(protocol_line *line, uint8_t byte);
 
 /* Split a finished line in place. */

@@ -1,5 +1,6 @@
 /* From currents to what an operator writes, on AArch64: tiles of 16 channels outermost, so that
  * their constants stay in registers while the tokens pass. */
+#include "after_constant.h"
 #include "dense.h"
 
 typedef int esv_not_empty; /* on other processors */
@@ -10,7 +11,6 @@ typedef int esv_not_empty; /* on other processors */
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
-#define MOST_STEPS 8
 
 /* ---- 16 channels, or the first n of them ---- */
 
@@ -130,43 +130,13 @@ INLINE void lif_tile(const tile *k, const uint32_t steps)
     }
 }
 
-/* Under the same current c at all steps the membrane before any spike is floor(c - c / 2^n) after
- * n steps, so that the first spike is at the first n at which c reaches
- *   threshold * 2^n / (2^n - 1), rounded up;
- * from there on every n-th step fires. Where the threshold is not positive the first step decides.
- */
-static void find_reach(const esv_after *after, uint32_t first, uint32_t n,
-                       int32_t reach[MOST_STEPS][ESV_TILE])
-{
-    for (uint32_t t = 0; t < after->time_steps; t++) {
-        int32_t parts = (2 << t) - 1;
-        for (uint32_t c = 0; c < n; c++) {
-            int32_t threshold = after->threshold[first + c];
-            reach[t][c] = threshold <= 0 ? 2 * threshold
-                                         : threshold + (threshold + parts - 1) / parts;
-        }
-    }
-}
-
-/* By the number of values above that c reaches: the code. */
-static void find_codes(uint32_t steps, uint8_t codes[16])
-{
-    memset(codes, 0, 16);
-    for (uint32_t reached = 1; reached <= steps; reached++) {
-        uint32_t every = steps + 1 - reached;
-        for (uint32_t t = every; t <= steps; t += every) {
-            codes[reached] = (uint8_t)(codes[reached] | 1u << (t - 1));
-        }
-    }
-}
-
 INLINE void constant_tile(const tile *k, const uint32_t steps)
 {
-    int32_t reach[MOST_STEPS][ESV_TILE] = {{0}};
+    int32_t reach[ESV_MOST_STEPS][ESV_TILE] = {{0}};
     uint8_t codes[16], *out = (uint8_t *)k->after->out + k->at;
     const int32_t *token = k->currents;
-    find_reach(k->after, k->first, k->n, reach);
-    find_codes(steps, codes);
+    esv_find_reach(k->after, k->first, k->n, reach);
+    esv_find_codes(steps, codes);
     uint8x16_t table = vld1q_u8(codes);
     for (uint32_t i = 0; i < k->count; i++, token += k->width, out += k->after->channels) {
         uint32x4_t minus[4];
@@ -182,12 +152,9 @@ INLINE void constant_tile(const tile *k, const uint32_t steps)
     }
 }
 
-/* Fewer tokens do not pay for the constants of constant currents. */
-#define MANY_TOKENS 16
-
 INLINE void spikes_for(const tile *k, const uint32_t steps)
 {
-    if (k->step == 0 && k->count >= MANY_TOKENS) {
+    if (k->step == 0 && k->count >= ESV_MANY_TOKENS) {
         constant_tile(k, steps);
     } else {
         lif_tile(k, steps);

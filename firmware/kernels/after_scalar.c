@@ -18,6 +18,24 @@ static ESV_INLINE void spikes(uint32_t t, uint32_t n, const int32_t *restrict cu
     }
 }
 
+#if defined __ARM_FEATURE_SIMD32 && !defined __ARM_FEATURE_MVE && !defined __aarch64__
+/* Without vectors a count that stays in a register is faster: channel by channel. */
+static ESV_INLINE void levels(const esv_after *after, uint32_t n, const int32_t *restrict current,
+                              const int32_t *restrict threshold, int32_t *restrict count,
+                              uint8_t *restrict level)
+{
+    uint32_t channels = after->channels;
+    (void)count;
+    for (uint32_t i = 0; i < n; i++) {
+        const int32_t *at = threshold + i;
+        uint32_t reached = 0;
+        for (uint32_t d = after->max_level; d > 0; d--, at += channels) {
+            reached += current[i] >= *at;
+        }
+        level[i] = (uint8_t)reached;
+    }
+}
+#else
 /* Counted in int32, the width of the comparisons: narrower counts would be converted each time. */
 static ESV_INLINE void levels(const esv_after *after, uint32_t n, const int32_t *restrict current,
                               const int32_t *restrict threshold, int32_t *restrict count,
@@ -33,6 +51,7 @@ static ESV_INLINE void levels(const esv_after *after, uint32_t n, const int32_t 
         level[i] = (uint8_t)count[i];
     }
 }
+#endif
 
 /* Beyond every limit even when a membrane is added to it. */
 #define BEYOND (1 << 17)

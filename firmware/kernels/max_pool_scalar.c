@@ -4,7 +4,14 @@
 
 #include "esv_kernels.h"
 
-#define WORDS 4 /* of a pixel at a time: their sums are in registers */
+#define MOST 4 /* words of a pixel at a time: their sums are in registers */
+
+/* The longest word that the processor takes at once. */
+#if defined __aarch64__ || defined __SSE2__
+typedef uint64_t word __attribute__((vector_size(16)));
+#else
+typedef size_t word;
+#endif
 
 /* Where the window of an output pixel lies inside the input. */
 typedef struct {
@@ -13,39 +20,30 @@ typedef struct {
     uint32_t height, width, channels;
 } view;
 
-static inline size_t load(const uint8_t *at)
+static inline word load(const uint8_t *at)
 {
-    size_t word;
-    memcpy(&word, at, sizeof word);
-    return word;
+    word all;
+    memcpy(&all, at, sizeof all);
+    return all;
 }
 
-static void pool_words(const view *v, uint32_t c, uint8_t *out)
+/* `n` words from channel c on, at most MOST; returns the channel behind them. */
+static inline __attribute__((always_inline)) uint32_t pool_words(const view *v, uint32_t c,
+                                                                 uint32_t n, uint8_t *out)
 {
-    size_t a = 0, b = 0, d = 0, e = 0;
+    word all[MOST];
     const uint8_t *row = v->pixel + c;
+    memset(all, 0, sizeof all);
     for (uint32_t y = 0; y < v->height; y++, row += v->next_row) {
         const uint8_t *in = row;
         for (uint32_t x = 0; x < v->width; x++, in += v->channels) {
-            a |= load(in);
-            b |= load(in + sizeof a);
-            d |= load(in + 2 * sizeof a);
-            e |= load(in + 3 * sizeof a);
+            for (uint32_t i = 0; i < n; i++) {
+                all[i] |= load(in + i * sizeof(word));
+            }
         }
     }
-    const size_t all[WORDS] = {a, b, d, e};
-    memcpy(out + c, all, sizeof all);
-}
-
-static void pool_word(const view *v, uint32_t c, uint8_t *out)
-{
-    size_t a = 0;
-    for (uint32_t y = 0; y < v->height; y++) {
-        for (uint32_t x = 0; x < v->width; x++) {
-            a |= load(v->pixel + y * v->next_row + x * v->channels + c);
-        }
-    }
-    memcpy(out + c, &a, sizeof a);
+    memcpy(out + c, all, n * sizeof(word));
+    return c + n * (uint32_t)sizeof(word);
 }
 
 static void pool_byte(const view *v, uint32_t c, uint8_t *out)
@@ -62,11 +60,14 @@ static void pool_byte(const view *v, uint32_t c, uint8_t *out)
 static void pool_pixel(const view *v, uint8_t *out)
 {
     uint32_t c = 0, channels = v->channels;
-    for (; c + WORDS * sizeof(size_t) <= channels; c += (uint32_t)(WORDS * sizeof(size_t))) {
-        pool_words(v, c, out);
+    while (c + MOST * sizeof(word) <= channels) {
+        c = pool_words(v, c, MOST, out);
     }
-    for (; c + sizeof(size_t) <= channels; c += (uint32_t)sizeof(size_t)) {
-        pool_word(v, c, out);
+    while (c + 2 * sizeof(word) <= channels) {
+        c = pool_words(v, c, 2, out);
+    }
+    if (c + sizeof(word) <= channels) {
+        c = pool_words(v, c, 1, out);
     }
     for (; c < channels; c++) {
         pool_byte(v, c, out);

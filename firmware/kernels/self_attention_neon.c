@@ -14,6 +14,7 @@ static void find_groups(const esv_attention *a, esv_counts *t)
 {
     size_t plane = a->query_dim * t->stride;
     const uint8_t *at = t->counts;
+    uint64_t membrane = a->threshold > 0 ? (uint64_t)a->threshold : 0; /* and no more */
     int small = a->shift < 8;
     for (uint32_t step = 0; step < a->time_steps; step++) {
         uint8x16_t most = vdupq_n_u8(1);
@@ -22,7 +23,7 @@ static void find_groups(const esv_attention *a, esv_counts *t)
         }
         uint32_t largest = vmaxvq_u8(most);
         t->group[step] = 255 / largest;
-        small &= ((uint64_t)largest * a->query_dim) << a->shift <= UINT16_MAX;
+        small &= (((uint64_t)largest * a->query_dim) << a->shift) + membrane <= UINT16_MAX;
     }
     t->kind = small ? ESV_SMALL_BYTES : ESV_BYTES;
 }

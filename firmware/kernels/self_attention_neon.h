@@ -18,7 +18,8 @@ typedef struct {
     size_t query_stride, value_stride;
 } esv_head;
 
-/* What the counts are: of 16 bits, bytes, or bytes so small that no shifted sum is cut. */
+/* What the counts are: of 16 bits, bytes, or bytes so small that no shifted sum is cut, not even
+ * with a membrane added. */
 typedef enum { ESV_WORDS, ESV_BYTES, ESV_SMALL_BYTES } esv_count_kind;
 
 /* The counts of a head: (T, query_dim, stride). */

@@ -180,6 +180,96 @@ INLINE void attend_block(const esv_attention *a, const esv_head *head, const esv
     }
 }
 
+/* ---- 64 columns of small bytes ---- */
+
+#define LOAD_FIRST "ld1 {v0.16b-v3.16b}, [%[p]]\n\t"
+#define ADD_ROW(q)                                                                                 \
+    "ld1 {v4.16b-v7.16b}, [%[" #q "]]\n\t"                                                         \
+    "add v0.16b, v0.16b, v4.16b\n\tadd v1.16b, v1.16b, v5.16b\n\t"                                 \
+    "add v2.16b, v2.16b, v6.16b\n\tadd v3.16b, v3.16b, v7.16b\n\t"
+#define WIDEN                                                                                      \
+    "umlal %[a].8h, v0.8b, %[t].8b\n\tumlal2 %[b].8h, v0.16b, %[t].16b\n\t"                        \
+    "umlal %[c].8h, v1.8b, %[t].8b\n\tumlal2 %[d].8h, v1.16b, %[t].16b\n\t"                        \
+    "umlal %[e].8h, v2.8b, %[t].8b\n\tumlal2 %[f].8h, v2.16b, %[t].16b\n\t"                        \
+    "umlal %[g].8h, v3.8b, %[t].8b\n\tumlal2 %[h].8h, v3.16b, %[t].16b"
+#define ROW(i) "m"(*(const uint8_t(*)[64])row[i])
+#define ADD_ROWS(instructions, ...)                                                                \
+    __asm__(instructions WIDEN                                                                     \
+            : [a] "+w"(sum[0]), [b] "+w"(sum[1]), [c] "+w"(sum[2]), [d] "+w"(sum[3]),              \
+              [e] "+w"(sum[4]), [f] "+w"(sum[5]), [g] "+w"(sum[6]), [h] "+w"(sum[7])               \
+            : [t] "w"(times), __VA_ARGS__                                                          \
+            : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7")
+
+/* sum (64) += the rows of the next `count` set bits as bytes, 1, 2 or 4, times `times`. */
+INLINE void add_some(uint64_t *queries, unsigned count, const uint8_t *counts, size_t stride,
+                     uint8x16_t times, uint16x8_t *sum)
+{
+    const uint8_t *row[4];
+    UNROLL for (unsigned i = 0; i < count; i++) {
+        row[i] = counts + esv_take(queries) * stride;
+    }
+    if (count == 4) {
+        ADD_ROWS(LOAD_FIRST ADD_ROW(q) ADD_ROW(r) ADD_ROW(s), [p] "r"(row[0]), [q] "r"(row[1]),
+                 [r] "r"(row[2]), [s] "r"(row[3]), ROW(0), ROW(1), ROW(2), ROW(3));
+    } else if (count == 2) {
+        ADD_ROWS(LOAD_FIRST ADD_ROW(q), [p] "r"(row[0]), [q] "r"(row[1]), ROW(0), ROW(1));
+    } else {
+        ADD_ROWS(LOAD_FIRST, [p] "r"(row[0]), ROW(0));
+    }
+}
+
+/* v (64) += what a step's queries add, at most `group` rows as bytes. */
+INLINE void add_all(esv_fired queries, const uint8_t *counts, size_t stride, uint32_t group,
+                    uint8x16_t times, uint16x8_t *v)
+{
+    for (; group >= 4 && queries.count >= 4; queries.count -= 4) {
+        add_some(&queries.bits, 4, counts, stride, times, v);
+    }
+    for (; group >= 2 && queries.count >= 2; queries.count -= 2) {
+        add_some(&queries.bits, 2, counts, stride, times, v);
+    }
+    for (; queries.count; queries.count--) {
+        add_some(&queries.bits, 1, counts, stride, times, v);
+    }
+}
+
+/* One step of 64 neurons, whose membranes have their currents added: see `fire`. */
+INLINE void fire_added(uint16x8_t threshold, uint16x8_t *v, uint8x16_t *code)
+{
+    UNROLL for (unsigned k = 0; k < 4; k++) {
+        uint16x8_t low = vshrq_n_u16(v[2 * k], 1), high = vshrq_n_u16(v[2 * k + 1], 1);
+        uint16x8_t fired_low = vcgeq_u16(low, threshold), fired_high = vcgeq_u16(high, threshold);
+        v[2 * k] = vbicq_u16(low, fired_low);
+        v[2 * k + 1] = vbicq_u16(high, fired_high);
+        code[k] = vsriq_n_u8(vuzp1q_u8(vreinterpretq_u8_u16(fired_low),
+                                       vreinterpretq_u8_u16(fired_high)), code[k], 1);
+    }
+}
+
+/* `attend_block` of 64 columns and channels: the sums grow on the membranes, and nothing leaves the
+ * registers. */
+static __attribute__((noinline)) void attend_64(const esv_attention *a, const esv_head *head,
+                                                const esv_counts *t, uint32_t first)
+{
+    uint16x8_t threshold = vdupq_n_u16((uint16_t)(a->threshold > 0 ? a->threshold : 0));
+    uint8x16_t times = vdupq_n_u8((uint8_t)(1u << a->shift));
+    for (uint32_t token = 0; token < a->tokens; token++) {
+        esv_codes query = esv_load_codes(head->query + token * head->query_stride, BLOCK);
+        const uint8_t *counts = (const uint8_t *)t->counts + first;
+        uint8x16_t code[4], bit = vdupq_n_u8(1);
+        uint16x8_t v[8];
+        clear(v, 4);
+        code[0] = code[1] = code[2] = code[3] = vdupq_n_u8(0);
+        for (uint32_t s = 0; s < a->time_steps; s++, counts += BLOCK * t->stride) {
+            add_all(esv_which(query, bit), counts, t->stride, t->group[s], times, v);
+            fire_added(threshold, v, code);
+            bit = vshlq_n_u8(bit, 1);
+        }
+        store_codes(code, 4, vdupq_n_s8((int8_t)(a->time_steps - 8)), BLOCK,
+                    head->out + token * head->value_stride + first);
+    }
+}
+
 INLINE void attend_columns(const esv_attention *a, const esv_head *head, const esv_counts *t,
                            uint32_t first, uint32_t left, esv_count_kind kind)
 {
@@ -209,7 +299,11 @@ APART void attend_bytes(const esv_attention *a, const esv_head *head, const esv_
 APART void attend_small_bytes(const esv_attention *a, const esv_head *head, const esv_counts *t,
                               uint32_t first, uint32_t left)
 {
-    attend_columns(a, head, t, first, left, ESV_SMALL_BYTES);
+    if (left >= BLOCK && a->query_dim == BLOCK) {
+        attend_64(a, head, t, first);
+    } else {
+        attend_columns(a, head, t, first, left, ESV_SMALL_BYTES);
+    }
 }
 
 void esv_neon_attend(const esv_attention *a, const esv_head *head, const esv_counts *t,

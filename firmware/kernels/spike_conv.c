@@ -19,10 +19,9 @@
 #define MAX_BLOCK 256 /* tokens */
 #define LIST_BYTES (1u << 20) /* of a block; about a third is touched, the rest is room */
 
-/* A tile and the constants that its pointers point at. */
+/* A tile and the constants that its pointers point at; prepared ones are kept behind each other. */
 typedef struct {
     esv_tile tile;
-    const esv_conv *conv;
     uint32_t first, n; /* its channels */
     int wide;          /* sums need int32 */
     int32_t bias[WIDEST], threshold[WIDEST];
@@ -49,13 +48,13 @@ static int certified(const esv_conv *conv, uint32_t first, uint32_t n)
 
 /* Constants of the channels, and of the padding, which gets none. A threshold below int16 is
  * reached by every membrane in int16, as its lowest value is; one above by none. */
-static void copy_constants(ready_tile *r)
+static void copy_constants(const esv_conv *conv, ready_tile *r)
 {
-    const esv_after *after = &r->conv->after;
+    const esv_after *after = &conv->after;
     int spikes = after->kind == ESV_SPIKES;
     for (uint32_t i = 0; i < r->tile.width; i++) {
         int32_t threshold = i < r->n && spikes ? after->threshold[r->first + i] : INT16_MAX;
-        r->bias[i] = i < r->n ? r->conv->bias[r->first + i] : 0;
+        r->bias[i] = i < r->n ? conv->bias[r->first + i] : 0;
         r->bias16[i] = (int16_t)r->bias[i];
         r->wide |= threshold > INT16_MAX;
         r->threshold[i] = threshold < INT16_MIN ? INT16_MIN : threshold;
@@ -67,57 +66,82 @@ static void copy_constants(ready_tile *r)
     r->tile.threshold16 = r->threshold16;
 }
 
-static void expand(const esv_spike_layer *l, const esv_spike_memory *m, ready_tile *r)
+/* Expand the channels of r to `weights`, (rows, n rounded up to ESV_LANES). */
+static void expand(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k,
+                   uint8_t *weights, ready_tile *r)
 {
-    const esv_spike_variant *k = l->kernel;
     uint32_t width = (r->n + ESV_LANES - 1u) / ESV_LANES * ESV_LANES;
-    r->tile.rows = m->weights;
+    r->tile.rows = weights;
     r->tile.row_bytes = width * k->weight_bytes;
     r->tile.width = (uint16_t)width;
     for (uint32_t c = 0; c < r->n; c += ESV_LANES) {
-        k->expand(esv_tile_at(r->conv, l->rows, r->first + c), l->rows, r->conv->bits,
-                  esv_lanes_of(r->conv->after.channels, r->first + c),
-                  m->weights + c * k->weight_bytes, r->tile.row_bytes);
+        k->expand(esv_tile_at(conv, rows, r->first + c), rows, conv->bits,
+                  esv_lanes_of(conv->after.channels, r->first + c), weights + c * k->weight_bytes,
+                  r->tile.row_bytes);
     }
-    copy_constants(r);
+    copy_constants(conv, r);
 }
 
 /* Nothing is copied: on a small core this is done for every token. */
-static void point_at(const esv_spike_layer *l, ready_tile *r)
+static void point_at(uint32_t rows, const esv_conv *conv, ready_tile *r)
 {
-    const esv_conv *conv = r->conv;
-    r->tile.rows = esv_tile_at(conv, l->rows, r->first);
+    r->tile.rows = esv_tile_at(conv, rows, r->first);
     r->tile.row_bytes = esv_row_bytes(conv->bits, r->n < ESV_LANES ? r->n : ESV_LANES);
-    r->tile.tile_bytes = r->tile.row_bytes * l->rows;
+    r->tile.tile_bytes = r->tile.row_bytes * rows;
     r->tile.width = (uint16_t)r->n;
     r->tile.bias = conv->bias + r->first;
     r->tile.threshold = conv->after.kind == ESV_SPIKES ? conv->after.threshold + r->first : NULL;
 }
 
-/* The next tile, from channel `first` on. */
-static void ready(const esv_spike_layer *l, const esv_spike_memory *m, const esv_conv *conv,
-                  uint32_t first, ready_tile *r)
+/* The next tile, from channel `first` on; weights: where there is room to expand them. */
+static void ready(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k, uint32_t first,
+                  uint8_t *weights, ready_tile *r)
 {
-    uint32_t left = conv->after.channels - first, width = l->kernel->width;
-    r->conv = conv;
+    uint32_t left = conv->after.channels - first, width = k->width;
     r->first = first;
     r->n = left < width ? left : width;
     r->tile.bits = conv->bits;
-    r->tile.time_steps = l->w->time_steps;
-    if (l->kernel->weight_bytes) {
+    r->tile.time_steps = conv->after.time_steps;
+    if (k->weight_bytes) {
         r->wide = !certified(conv, first, r->n);
-        expand(l, m, r);
+        expand(rows, conv, k, weights, r);
         return;
     }
     r->n = left >= width ? width : esv_lanes_of(conv->after.channels, first);
     r->wide = !certified(conv, first, r->n);
-    point_at(l, r);
+    point_at(rows, conv, r);
 }
 
-static void fire(const esv_spike_layer *l, const ready_tile *r, uint32_t token,
-                 const esv_lists *lists)
+static uint32_t tiles_of(const esv_conv *conv, const esv_spike_variant *k)
 {
-    const esv_after *after = &r->conv->after;
+    return (conv->after.channels + k->width - 1u) / k->width;
+}
+
+static uint64_t round_up(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+uint64_t esv_spike_prepared_bytes(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k)
+{
+    uint64_t width = (conv->after.channels + ESV_LANES - 1u) / ESV_LANES * ESV_LANES;
+    return !k->weight_bytes ? 0 : round_up(tiles_of(conv, k) * sizeof(ready_tile)) +
+                                      round_up(rows * width * k->weight_bytes);
+}
+
+void esv_spike_prepare(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k,
+                       void *memory)
+{
+    ready_tile *tile = memory;
+    uint8_t *weights = (uint8_t *)memory + round_up(tiles_of(conv, k) * sizeof *tile);
+    for (uint32_t first = 0; first < conv->after.channels; first += tile->n, tile++) {
+        ready(rows, conv, k, first, weights + (size_t)rows * first * k->weight_bytes, tile);
+    }
+}
+
+static void fire(const esv_spike_layer *l, const esv_after *after, const ready_tile *r,
+                 uint32_t token, const esv_lists *lists)
+{
     uint8_t *out = (uint8_t *)after->out + token * after->channels + r->first;
     uint8_t codes[WIDEST]; /* in place, n is the width */
     if (r->n == r->tile.width) {
@@ -142,14 +166,14 @@ static void sum(const esv_spike_layer *l, const ready_tile *r, const esv_spike_s
     }
 }
 
-static void go_on(const esv_spike_layer *l, const ready_tile *r, uint32_t token,
-                  const int32_t *currents)
+static void go_on(const esv_spike_layer *l, const esv_after *after, const ready_tile *r,
+                  uint32_t token, const int32_t *currents)
 {
     int32_t state[ESV_TILE];
     for (uint32_t c = 0; c < r->n; c += ESV_TILE) {
         uint32_t n = r->n - c < ESV_TILE ? r->n - c : ESV_TILE;
         for (uint32_t t = 0; t < l->w->time_steps; t++) {
-            esv_after_currents(&r->conv->after, t, token, r->first + c, n,
+            esv_after_currents(after, t, token, r->first + c, n,
                                currents + t * r->tile.width + c, state);
         }
     }
@@ -157,7 +181,8 @@ static void go_on(const esv_spike_layer *l, const ready_tile *r, uint32_t token,
 
 /* Token number `slot` of the block; of its positions the largest currents count. */
 static ESV_APART void sum_and_go_on(const esv_spike_layer *l, const esv_spike_memory *m,
-                                    const ready_tile *r, uint32_t token, uint32_t slot)
+                                    const esv_after *after, const ready_tile *r, uint32_t token,
+                                    uint32_t slot)
 {
     uint32_t numbers = (uint32_t)l->w->time_steps * r->tile.width;
     int32_t *currents = m->currents, *more = currents + numbers;
@@ -169,20 +194,20 @@ static ESV_APART void sum_and_go_on(const esv_spike_layer *l, const esv_spike_me
             currents[i] = more[i] > currents[i] ? more[i] : currents[i];
         }
     }
-    go_on(l, r, token, currents);
+    go_on(l, after, r, token, currents);
 }
 
 /* One tile of the `n` tokens of a block, which begins at token `from`. */
-static void run_tile(const esv_spike_layer *l, const esv_spike_memory *m, const ready_tile *r,
-                     uint32_t from, uint32_t n)
+static void run_tile(const esv_spike_layer *l, const esv_spike_memory *m, const esv_after *after,
+                     const ready_tile *r, uint32_t from, uint32_t n)
 {
-    int narrow = r->conv->after.kind == ESV_SPIKES && !l->w->pool && !r->wide;
+    int narrow = after->kind == ESV_SPIKES && !l->w->pool && !r->wide;
     for (uint32_t slot = 0; slot < n; slot++) {
         const esv_spike_spot *spot = esv_spike_spot_at(l, m, slot, 0);
         if (narrow && !spot->by_level) {
-            fire(l, r, from + slot, spot->lists);
+            fire(l, after, r, from + slot, spot->lists);
         } else {
-            sum_and_go_on(l, m, r, from + slot, slot);
+            sum_and_go_on(l, m, after, r, from + slot, slot);
         }
     }
 }
@@ -198,10 +223,15 @@ static void run_block(void *context, uint32_t index, uint32_t member)
         esv_spike_gather(l, &m, from + slot, slot);
     }
     for (const esv_conv *conv = l->conv; conv < l->conv + l->count; conv++) {
-        ready_tile r;
-        for (uint32_t first = 0; first < conv->after.channels; first += r.n) {
-            ready(l, &m, conv, first, &r);
-            run_tile(l, &m, &r, from, n);
+        const ready_tile *r = l->kernel->weight_bytes ? conv->prepared : NULL;
+        ready_tile own;
+        for (uint32_t first = 0, i = 0; first < conv->after.channels; first += own.n, i++) {
+            if (r) {
+                own.n = r[i].n;
+            } else {
+                ready(l->rows, conv, l->kernel, first, m.weights, &own);
+            }
+            run_tile(l, &m, &conv->after, r ? &r[i] : &own, from, n);
         }
     }
 }
@@ -218,7 +248,8 @@ static void choose(esv_spike_layer *l, const esv_crew *crew)
     if (!crew) {
         return;
     }
-    uint32_t fixed = esv_spike_fixed_bytes(w, l->levels, crew->kernel);
+    uint32_t lines = ESV_KEEPS_LINES ? esv_spike_lines(w, l->levels) : 0;
+    uint32_t fixed = esv_spike_fixed_bytes(w, l->levels, lines, crew->kernel);
     if (crew->work_bytes < fixed + token) {
         return;
     }
@@ -226,6 +257,7 @@ static void choose(esv_spike_layer *l, const esv_crew *crew)
     uint32_t share = (tokens + crew->members - 1) / crew->members;
     l->crew = crew;
     l->kernel = crew->kernel;
+    l->lines = lines;
     l->block = fit < share ? fit : share;
     l->block = l->block < MAX_BLOCK ? l->block : MAX_BLOCK;
 }
@@ -235,9 +267,9 @@ void esv_spike_conv(const esv_window *w, const esv_conv *conv, uint32_t count, i
 {
     esv_spike_layer l = {
         .w = w, .conv = conv, .count = count, .input = input, .levels = levels,
-        .rows = esv_spike_rows(w), .sets = esv_spike_sets(w, levels), .scratch = scratch,
-        .spots = w->pool ? (uint32_t)w->pool * w->pool : 1,
+        .scratch = scratch,
     };
+    esv_spike_measure(&l);
     choose(&l, crew);
     uint32_t blocks = ((uint32_t)w->out_height * w->out_width + l.block - 1) / l.block;
     esv_share(l.crew, run_block, &l, blocks);
@@ -245,7 +277,7 @@ void esv_spike_conv(const esv_window *w, const esv_conv *conv, uint32_t count, i
 
 uint32_t esv_spike_conv_scratch(const esv_window *w, int levels)
 {
-    return esv_spike_fixed_bytes(w, levels, &ESV_SPIKE_IN_PLACE) +
+    return esv_spike_fixed_bytes(w, levels, 0, &ESV_SPIKE_IN_PLACE) +
            esv_spike_token_bytes(w, levels);
 }
 
@@ -255,5 +287,6 @@ uint32_t esv_spike_conv_work(const esv_window *w, int levels, const esv_spike_va
     uint32_t most = tokens < MAX_BLOCK ? tokens : MAX_BLOCK;
     token = esv_spike_token_bytes(w, levels);
     uint32_t block = token < LIST_BYTES / most ? most : LIST_BYTES / token;
-    return esv_spike_fixed_bytes(w, levels, kernel) + (block ? block : 1) * token;
+    return esv_spike_fixed_bytes(w, levels, esv_spike_lines(w, levels), kernel) +
+           (block ? block : 1) * token;
 }

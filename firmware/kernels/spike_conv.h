@@ -54,6 +54,19 @@ typedef struct {
     const int16_t *bias16, *threshold16;
 } esv_tile;
 
+/* Where a small list goes whose rows are cheaper added apart for two others, and up to which length
+ * that is so. */
+typedef struct {
+    uint8_t p, to[2], longest;
+} esv_split;
+#define ESV_SPLITS 11 /* patterns of several steps */
+
+/* How many of a table's splits are about patterns within a mask of 1, 3, 7 or 15. */
+static inline uint32_t esv_splits_within(uint32_t mask)
+{
+    return mask == 15 ? ESV_SPLITS : mask == 7 ? 4 : mask == 3;
+}
+
 typedef struct esv_spike_variant {
     const char *name;
     uint16_t width; /* most channels at a time, a multiple of ESV_LANES */
@@ -70,9 +83,13 @@ typedef struct esv_spike_variant {
 
     /* Sort `count` bytes by (byte >> 4 * nibble) & mask; with `dissolve` small shared lists are
      * dissolved. scratch: count * sort_bytes bytes, 16-byte aligned. bytes: may be read up to 15
-     * bytes past count. */
+     * bytes past count by a variant that runs in place. Without `dissolve` each list is in order. */
     void (*sort)(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,
                  int dissolve, esv_lists *lists, void *scratch);
+
+    /* (ESV_SPLITS) how `sort` dissolves, from the last one down: first that of two steps, then those
+     * of three, then the rest. NULL: it never does. */
+    const esv_split *splits;
 
     /* codes (width) of one token from spikes, sums in int16: lists[g] holds steps 4 g to 4 g + 3.
      * Bits from T on are 0. */

@@ -206,6 +206,7 @@ const esv_spike_variant esv_spike_neon = {
     .sort_bytes = ESV_NEON_SORT_BYTES,
     .expand = esv_neon_expand,
     .sort = esv_neon_sort,
+    .splits = esv_neon_splits,
     .fire = fire,
     .sum_spikes = esv_neon_sum_spikes,
     .sum_levels = esv_neon_sum_levels,

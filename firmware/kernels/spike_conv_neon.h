@@ -11,7 +11,8 @@
 #define ESV_NEON_WIDTH 128    /* channels at a time */
 #define ESV_NEON_SORT_BYTES 48 /* each list has room for all inputs, and for some more */
 
-/* `expand`, `sort` and the two sums of esv_spike_neon. */
+/* `expand`, `sort`, `splits` and the two sums of esv_spike_neon. */
+extern const esv_split esv_neon_splits[ESV_SPLITS];
 void esv_neon_expand(const uint8_t *packed, uint32_t rows, uint32_t bits, uint32_t lanes, void *out,
                      uint32_t row_bytes);
 void esv_neon_sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32_t mask,

@@ -1,4 +1,5 @@
 /* Windows of a spiking convolution and the sorted lists of what fires in them. */
+#include "after.h"
 #include "spike_layer.h"
 
 #include <string.h>
@@ -26,6 +27,16 @@ uint32_t esv_spike_token_bytes(const esv_window *w, int levels)
     return (w->pool ? (uint32_t)w->pool * w->pool : 1) * spot_bytes(w, levels);
 }
 
+void esv_spike_measure(esv_spike_layer *l)
+{
+    l->rows = esv_spike_rows(l->w);
+    l->sets = esv_spike_sets(l->w, l->levels);
+    l->spots = l->w->pool ? (uint32_t)l->w->pool * l->w->pool : 1;
+    l->lists_bytes = lists_bytes(l->sets);
+    l->rows_bytes = rows_bytes(l->rows);
+    l->spot_bytes = l->lists_bytes + l->sets * l->rows_bytes;
+}
+
 static uint32_t window_bytes_of(uint32_t rows)
 {
     return ESV_ALIGNED(rows + OVER_READ);
@@ -39,44 +50,41 @@ static uint32_t currents_bytes(const esv_window *w, const esv_spike_variant *k)
 
 /* Where the parts of a member's memory begin; the window's bytes are at 0. */
 typedef struct {
-    uint32_t patterns, sorting, weights, currents, spots;
+    uint32_t patterns, sorting, weights, currents, lines, spots;
 } layout;
 
-static layout lay_out(const esv_window *w, int levels, const esv_spike_variant *k)
+static layout lay_out(const esv_window *w, int levels, uint32_t lines, const esv_spike_variant *k)
 {
     uint32_t rows = esv_spike_rows(w), planes = levels ? w->time_steps : 1;
     uint32_t room = levels && esv_spike_room(w) ? esv_spike_room(w) : 1;
+    uint32_t line = lines ? (uint32_t)w->width * w->channels : 0;
+    uint32_t sorted = room * rows > line ? room * rows : line;
     layout at;
     at.patterns = planes * window_bytes_of(rows);
     at.sorting = at.patterns + (levels ? ESV_ALIGNED((room + 1) * rows + OVER_READ) : 0);
-    at.weights = at.sorting + ESV_ALIGNED(room * rows * k->sort_bytes);
+    at.weights = at.sorting + ESV_ALIGNED(sorted * k->sort_bytes);
     at.currents = at.weights + ESV_ALIGNED(rows * k->width * k->weight_bytes);
-    at.spots = at.currents + currents_bytes(w, k);
+    at.lines = at.currents + currents_bytes(w, k);
+    at.spots = at.lines + esv_spike_lines_bytes(w, lines);
     return at;
 }
 
-uint32_t esv_spike_fixed_bytes(const esv_window *w, int levels, const esv_spike_variant *k)
+uint32_t esv_spike_fixed_bytes(const esv_window *w, int levels, uint32_t lines,
+                               const esv_spike_variant *k)
 {
-    return lay_out(w, levels, k).spots;
+    return lay_out(w, levels, lines, k).spots;
 }
 
 esv_spike_memory esv_spike_memory_of(const esv_spike_layer *l, uint32_t member)
 {
-    layout at = lay_out(l->w, l->levels, l->kernel);
+    layout at = lay_out(l->w, l->levels, l->lines, l->kernel);
     uint8_t *start = l->crew ? (uint8_t *)l->crew->work + (size_t)member * l->crew->work_bytes
                              : l->scratch;
     esv_spike_memory m = {
         start, start + at.patterns, start + at.sorting, start + at.weights,
-        (int32_t *)(void *)(start + at.currents), start + at.spots,
+        (int32_t *)(void *)(start + at.currents), start + at.lines, start + at.spots, 0,
     };
     return m;
-}
-
-esv_spike_spot *esv_spike_spot_at(const esv_spike_layer *l, const esv_spike_memory *m,
-                                  uint32_t slot, uint32_t index)
-{
-    return (esv_spike_spot *)(void *)(m->spots +
-                                      (slot * l->spots + index) * spot_bytes(l->w, l->levels));
 }
 
 /* The bytes of one step's window whose first tap is at (y0, x0), with OVER_READ bytes behind. */
@@ -113,6 +121,73 @@ static void sort_codes(const esv_spike_layer *l, const esv_spike_memory *m, cons
     }
 }
 
+#if defined __aarch64__ || defined __SSE2__
+/* Vectors of 16 bytes, as compilers know them on processors that have them. */
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint16_t halves8 __attribute__((vector_size(16)));
+
+static inline bytes16 load16(const uint8_t *from)
+{
+    bytes16 all;
+    memcpy(&all, from, sizeof all);
+    return all;
+}
+
+/* All ones in the first `count` bytes, fewer than 16. */
+static bytes16 first_bytes(uint32_t count)
+{
+    const bytes16 number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return (bytes16)(number < (uint8_t)count);
+}
+
+static ESV_INLINE int pattern_in(const uint8_t *const *plane, uint32_t steps, uint32_t count,
+                                 uint32_t level, uint8_t *codes)
+{
+    const uint8_t *from[8];
+    bytes16 any = {0}, code = {0};
+    uint32_t k = 0;
+    for (uint32_t t = 0; t < steps; t++) {
+        from[t] = plane[t];
+    }
+    for (; k < count; k += 16, any |= code) {
+        code = (bytes16)(load16(from[0] + k) >= (uint8_t)level) & 1;
+        for (uint32_t t = 1; t < steps; t++) {
+            code |= (bytes16)(load16(from[t] + k) >= (uint8_t)level) & (uint8_t)(1u << t);
+        }
+        code = count - k < 16 ? code & first_bytes(count - k) : code;
+        memcpy(codes + k, &code, sizeof code);
+    }
+    uint64_t half[2];
+    memcpy(half, &any, sizeof half);
+    return (half[0] | half[1]) != 0;
+}
+
+/* codes (count) = the steps at which each input is at least `level`; returns whether any is. May
+ * write 15 bytes more. */
+static int pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t count, uint32_t level,
+                      uint8_t *codes)
+{
+    switch (steps) { /* copies whose steps the compiler knows */
+    case 2: return pattern_in(plane, 2, count, level, codes);
+    case 4: return pattern_in(plane, 4, count, level, codes);
+    default: return pattern_in(plane, steps, count, level, codes);
+    }
+}
+
+/* row (count) modulo `rows`, of which each number is less than `times`. Up to 7 more may be taken
+ * with them. */
+static void wrap(uint16_t *row, uint32_t count, uint32_t rows, uint32_t times)
+{
+    for (uint32_t e = 0; e < count; e += 8) {
+        halves8 all;
+        memcpy(&all, row + e, sizeof all);
+        for (uint32_t i = 1; i < times; i++) {
+            all -= (halves8)(all >= (uint16_t)rows) & (uint16_t)rows;
+        }
+        memcpy(row + e, &all, sizeof all);
+    }
+}
+#else
 /* codes (count) |= bit t where an input is at least `level`, or = instead of |= with `first`. Four
  * inputs at a time: adding lifts what reaches the level into a byte's top bit. Levels above 127 are
  * never met here. */
@@ -152,6 +227,17 @@ static int pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t coun
     return any(codes, count);
 }
 
+static void wrap(uint16_t *row, uint32_t count, uint32_t rows, uint32_t times)
+{
+    (void)times;
+    for (uint32_t e = 0; e < count; e++) {
+        while (row[e] >= rows) {
+            row[e] = (uint16_t)(row[e] - rows);
+        }
+    }
+}
+#endif
+
 /* A level is how many of 1, 2, ... it reaches: an input enters once for each, with the pattern of
  * the steps at which it does, and then its rows are those of spikes. The rows of each four steps
  * take the room of as many sets; returns 0 when some level is above that. */
@@ -171,12 +257,7 @@ static int sort_patterns(const esv_spike_layer *l, const esv_spike_memory *m,
     sort_codes(l, m, m->patterns, most * rows, lists);
     for (uint32_t g = 0; most > 1 && 4 * g < steps; g++) {
         for (uint32_t p = 1; p < ESV_LISTS; p++) {
-            uint16_t *row = lists[g].row + lists[g].first[p];
-            for (uint32_t e = 0; e < lists[g].count[p]; e++) {
-                while (row[e] >= rows) {
-                    row[e] = (uint16_t)(row[e] - rows);
-                }
-            }
+            wrap(lists[g].row + lists[g].first[p], lists[g].count[p], rows, most);
         }
     }
     return 1;
@@ -198,21 +279,27 @@ static int has_patterns(const esv_spike_layer *l)
            (room + 1) * l->rows <= UINT16_MAX - ESV_LIST_SLACK;
 }
 
-static void sort_spot(const esv_spike_layer *l, const esv_spike_memory *m, int32_t y, int32_t x,
+/* Sort what fires in the window of one position. */
+static void sort_spot(const esv_spike_layer *l, esv_spike_memory *m, int32_t y, int32_t x,
                       esv_spike_spot *spot)
 {
     const esv_window *w = l->w;
+    int32_t top = y * w->stride - w->pad, left = x * w->stride - w->pad;
     uint32_t plane = (uint32_t)w->height * w->width * w->channels;
-    uint8_t *rows = (uint8_t *)spot + lists_bytes(l->sets);
+    uint8_t *rows = (uint8_t *)spot + l->lists_bytes;
     const uint8_t *bytes[8];
     for (uint32_t set = 0; set < l->sets; set++) {
-        spot->lists[set].row = (uint16_t *)(void *)(rows + set * rows_bytes(l->rows));
-    }
-    for (uint32_t t = 0; t < (l->levels ? w->time_steps : 1u); t++) {
-        bytes[t] = window_bytes(w, l->input + t * plane, y * w->stride - w->pad,
-                                x * w->stride - w->pad, m->window + t * window_bytes_of(l->rows));
+        spot->lists[set].row = (uint16_t *)(void *)(rows + set * l->rows_bytes);
     }
     spot->by_level = 0;
+    if (ESV_KEEPS_LINES && l->lines) {
+        esv_spike_sort_window(l, m, top, left, spot->lists);
+        return;
+    }
+    for (uint32_t t = 0; t < (l->levels ? w->time_steps : 1u); t++) {
+        bytes[t] = window_bytes(w, l->input + t * plane, top, left,
+                                m->window + t * window_bytes_of(l->rows));
+    }
     if (!l->levels) {
         sort_codes(l, m, bytes[0], l->rows, spot->lists);
     } else if (!has_patterns(l) || !sort_patterns(l, m, bytes, spot->lists)) {
@@ -226,8 +313,7 @@ static int32_t positions(uint32_t size, const esv_window *w)
     return (int32_t)((size + 2u * w->pad - w->kernel) / w->stride + 1);
 }
 
-void esv_spike_gather(const esv_spike_layer *l, const esv_spike_memory *m, uint32_t token,
-                      uint32_t slot)
+void esv_spike_gather(const esv_spike_layer *l, esv_spike_memory *m, uint32_t token, uint32_t slot)
 {
     const esv_window *w = l->w;
     int32_t y = (int32_t)(token / w->out_width), x = (int32_t)(token % w->out_width);

@@ -8,6 +8,13 @@
 
 #define ESV_ALIGNED(bytes) (((bytes) + 15u) & ~15u)
 
+/* Microcontrollers have no memory for sorted image rows: their firmware goes without that code. */
+#if defined __ARM_ARCH_PROFILE && __ARM_ARCH_PROFILE == 'M'
+#define ESV_KEEPS_LINES 0
+#else
+#define ESV_KEEPS_LINES 1
+#endif
+
 /* What does not change from token to token. */
 typedef struct {
     const esv_window *w;
@@ -19,7 +26,9 @@ typedef struct {
     uint32_t rows;  /* K */
     uint32_t sets;  /* most esv_lists of a position; some only lend their room */
     uint32_t spots; /* positions that an output token pools over, 1 without pooling */
+    uint32_t lists_bytes, rows_bytes, spot_bytes; /* of a position's lists, of the rows of one */
     uint32_t block; /* tokens */
+    uint32_t lines; /* image rows whose lists are kept (spike_lines.c), 0: windows share nothing */
     const esv_crew *crew;
     uint8_t *scratch;
 } esv_spike_layer;
@@ -28,10 +37,12 @@ typedef struct {
 typedef struct {
     uint8_t *window;   /* the bytes of one window: (K), of levels (T, K) */
     uint8_t *patterns; /* (room + 1, K) for levels: the steps at which an input is 1, 2, ... */
-    uint8_t *sorting;  /* (K, sort_bytes), of levels (room, K, sort_bytes) */
+    uint8_t *sorting;  /* (K, sort_bytes), of levels (room, K, sort_bytes), of lines (W * C, ...) */
     uint8_t *weights;  /* (K, width) expanded */
     int32_t *currents; /* (T, width), with pooling (2, T, width) */
+    uint8_t *lines;    /* sorted image rows */
     uint8_t *spots;    /* (block, spots): esv_spike_spot with its lists, then their rows */
+    int32_t next_line; /* the image row to be sorted next */
 } esv_spike_memory;
 
 /* What fires in the window of one position. */
@@ -41,10 +52,14 @@ typedef struct {
     esv_lists lists[];
 } esv_spike_spot;
 
-/* Bytes of everything but the lists, and of the lists of one output token. */
-uint32_t esv_spike_fixed_bytes(const esv_window *w, int levels,
+/* Bytes of everything but the lists, with so many sorted image rows; and of the lists of one output
+ * token. */
+uint32_t esv_spike_fixed_bytes(const esv_window *w, int levels, uint32_t lines,
                                const esv_spike_variant *kernel);
 uint32_t esv_spike_token_bytes(const esv_window *w, int levels);
+
+/* Fill in what follows from the window, and that it is of levels. */
+void esv_spike_measure(esv_spike_layer *layer);
 
 esv_spike_memory esv_spike_memory_of(const esv_spike_layer *layer, uint32_t member);
 
@@ -73,11 +88,27 @@ static inline uint32_t esv_spike_sets(const esv_window *w, int levels)
 }
 
 /* Position `index` of the block's token number `slot`. */
-esv_spike_spot *esv_spike_spot_at(const esv_spike_layer *layer, const esv_spike_memory *memory,
-                                  uint32_t slot, uint32_t index);
+static inline esv_spike_spot *esv_spike_spot_at(const esv_spike_layer *layer,
+                                                const esv_spike_memory *memory, uint32_t slot,
+                                                uint32_t index)
+{
+    uint32_t at = (slot * layer->spots + index) * layer->spot_bytes;
+    return (esv_spike_spot *)(void *)(memory->spots + at);
+}
 
 /* Sort what fires in the windows of one output token. */
-void esv_spike_gather(const esv_spike_layer *layer, const esv_spike_memory *memory,
-                          uint32_t token, uint32_t slot);
+void esv_spike_gather(const esv_spike_layer *layer, esv_spike_memory *memory, uint32_t token,
+                      uint32_t slot);
+
+/* ---- spike_lines.c ---- */
+
+/* Image rows to keep sorted where there is memory; 0: it would be of no use. */
+uint32_t esv_spike_lines(const esv_window *w, int levels);
+uint32_t esv_spike_lines_bytes(const esv_window *w, uint32_t lines);
+
+/* lists (T / 4, rounded up) of the window whose first tap is at (y, x). Windows of a block come in
+ * such an order that no row is needed again after `layer->lines` later ones. */
+void esv_spike_sort_window(const esv_spike_layer *layer, esv_spike_memory *memory, int32_t y,
+                           int32_t x, esv_lists *lists);
 
 #endif

@@ -80,22 +80,18 @@ static uint16_t *list_nonzero(const uint8_t *bytes, uint32_t count, uint32_t mas
     return to;
 }
 
-/* Where a list goes whose rows are added apart for two others, and up to which length. Beyond, a
- * bucket is cheaper. */
-typedef struct {
-    uint8_t p, to[2], longest;
-} split;
-static const split splits[] = {
-    {15, {5, 10}, 1}, {7, {5, 2}, 3},  {13, {5, 8}, 3}, {11, {10, 1}, 3}, {14, {10, 4}, 3},
-    {3, {1, 2}, 3},   {6, {2, 4}, 3},  {9, {1, 8}, 3},  {12, {4, 8}, 3},  {5, {1, 4}, 1},
-    {10, {2, 8}, 1},
+/* Beyond these lengths a bucket is cheaper. */
+const esv_split esv_neon_splits[ESV_SPLITS] = {
+    {3, {1, 2}, 3},  {5, {1, 4}, 1},  {6, {2, 4}, 3},   {7, {5, 2}, 3},  {10, {2, 8}, 1},
+    {12, {4, 8}, 3}, {9, {1, 8}, 3},  {14, {10, 4}, 3}, {11, {10, 1}, 3}, {13, {5, 8}, 3},
+    {15, {5, 10}, 1},
 };
 
 /* end: of each list in its own place. */
-static void split_lists(uint16_t *const start[ESV_LISTS], uint16_t *end[ESV_LISTS])
+static void split_lists(uint32_t mask, uint16_t *const start[ESV_LISTS], uint16_t *end[ESV_LISTS])
 {
-    for (unsigned i = 0; i < sizeof splits / sizeof *splits; i++) {
-        const split *s = &splits[i];
+    for (uint32_t i = esv_splits_within(mask); i > 0; i--) {
+        const esv_split *s = &esv_neon_splits[i - 1];
         uint16_t *from = start[s->p];
         if (end[s->p] - from > s->longest) {
             continue;
@@ -193,7 +189,7 @@ void esv_neon_sort(const uint8_t *bytes, uint32_t count, uint32_t nibble, uint32
     place_lists(count, scratch, start, end);
     deal(bytes, largest, nibble, mask, lists->row, last, end);
     if (dissolve && count < ROWS_TO_DISSOLVE) {
-        split_lists(start, end);
+        split_lists(mask, start, end);
     }
     join_lists(start, end, mask, lists);
 }

@@ -1,6 +1,6 @@
-/* Which tokens go on: edgesvit/program/tokens.py defines the scores. Features are made once for each
- * number of the map and kept for as many rows as a window has. A window's sums are those of the
- * window beside it, one column of tokens further, and a column's those of the row above. */
+/* Which tokens go on: edgesvit/program/tokens.py defines the scores. Features are made once for
+ * each number of the map and kept for as many rows as a window has. A window's sums are those of
+ * the window beside it, one column of tokens further, and a column's those of the row above. */
 #include <string.h>
 
 #include "after.h"

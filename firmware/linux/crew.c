@@ -94,6 +94,18 @@ static int start_threads(team *t, uint32_t threads)
     return 1;
 }
 
+/* What is made once for all runs; where there is no memory for it, nothing is. */
+static void prepare(const esv_program *program, esv_crew *crew)
+{
+    uint64_t bytes = esv_prepared_bytes(program, crew->kernel);
+    void *memory = aligned_alloc(64, bytes);
+    if (memory) {
+        esv_prepare(program, crew->kernel, memory);
+        crew->prepared = memory;
+        crew->prepared_bytes = bytes;
+    }
+}
+
 const esv_crew *crew_new(esv_program *program, const char *kernels, uint32_t threads)
 {
     const struct esv_spike_variant *kernel = crew_kernels(kernels);
@@ -114,6 +126,7 @@ const esv_crew *crew_new(esv_program *program, const char *kernels, uint32_t thr
         crew_free(&t->crew);
         return NULL;
     }
+    prepare(program, &t->crew);
     program->crew = &t->crew;
     return &t->crew;
 }
@@ -131,6 +144,7 @@ void crew_free(const esv_crew *crew)
     for (uint32_t i = 0; i < t->started; i++) {
         pthread_join(t->thread[i], NULL);
     }
+    free((void *)(uintptr_t)t->crew.prepared);
     free(t->crew.work);
     free(t);
 }

@@ -1,164 +1,98 @@
-import msgspec
+import numpy as np
 import pytest
 import torch
 
-from edgesvit.compress.channels import groups, importance, lane_step, prune, select
+from edgesvit.compress.channels import (
+    groups,
+    importance,
+    keep_strongest,
+    kept_count,
+    lane_step,
+    owned_parameters,
+    prune,
+    select,
+)
 from edgesvit.errors import UsageError
 from edgesvit.models.checkpoints import model_from_arrays
 from edgesvit.models.config import spikformer
-from edgesvit.models.lif import Lif
-from edgesvit.models.spikformer import build
+from tests.compress.models import CONFIGS, firing
 
-# The neurons whose output a group's channels are, by group kind.
-NEURONS = {
-    "stem.0": ["patch_embed.proj_lif"], "stem.1": ["patch_embed.proj_lif1"],
-    "stem.2": ["patch_embed.proj_lif2"],
-    "qk": ["attn.q_lif", "attn.k_lif"], "v": ["attn.v_lif"], "hidden": ["mlp.fc1_lif"],
-}
+CONFIG = CONFIGS["spikformer"]
 
 
-def neurons(group: str) -> list[str]:
-    kind, index = group.split(".")
-    return NEURONS.get(group) or [f"block.{index}.{name}" for name in NEURONS[kind]]
+def group(name, config=CONFIG):
+    return next(g for g in groups(config) if g.name == name)
 
 
-@pytest.fixture
-def model():
-    return firing_model("linear")
+def test_pruning_is_physical():
+    counts = {g.name: kept_count(g.size, 0.4, lane_step(g, 4)) for g in groups(CONFIG)
+              if g.kind != "stream"}
+    config, tensors = keep_strongest(CONFIG, firing("spikformer"), counts)
+    assert config.stem == (4, 8, 8, 24)
+    assert config.qk_dims == (4, 4) and config.hidden_dims == (56, 56)
+    assert tensors["block.0.attn.q_linear.weight"].shape == (12, 24)
+    assert tensors["block.1.mlp.fc2_linear.weight"].shape == (24, 56)
+    assert tensors["patch_embed.proj_conv2.weight"].shape == (8, 8, 3, 3)
+    assert tensors["block.0.attn.q_bn.running_var"].shape == (12,)
 
 
-def firing_model(form):
-    """A model whose neurons fire: random weights, batch norm statistics as after training."""
-    torch.manual_seed(3)
-    config = spikformer((8, 8), 3, 6, dim=24, depth=2, heads=3, time_steps=3, pool="0001",
-                        stem=(8, 12, 16, 24), attention_scale=0.5, form=form)
-    model = build(config).double()
-    torch.nn.init.normal_(model.head.weight)
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            torch.nn.init.uniform_(module.weight, 1.0, 3.0)
-            torch.nn.init.uniform_(module.bias, -0.5, 1.5)
-            module.momentum = 0.5
-    model.train()
-    with torch.no_grad():
-        for _ in range(4):
-            model(torch.randn(16, 3, 8, 8, dtype=torch.float64))
-    return model.eval()
+def test_the_original_is_untouched():
+    weights = firing("spikformer")
+    before = {name: value.copy() for name, value in weights.items()}
+    _, tensors = prune(CONFIG, weights, {"hidden.0": range(5)})
+    for name in tensors:
+        if tensors[name].size < weights[name].size:
+            tensors[name][...] = 0
+    assert all(np.array_equal(weights[name], before[name]) for name in before)
 
 
-@pytest.fixture
-def images():
-    return torch.randn(7, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+def test_a_pruned_model_trains_on():
+    config, tensors = prune(CONFIG, firing("spikformer"), {"qk.1": [0, 3], "stem.1": [1, 2, 3]})
+    model = model_from_arrays(config, tensors).train()
+    model(torch.randn(4, 3, 8, 8)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
-def masked(model, keep, images):
-    """Logits of the whole model with the spikes of all removed channels forced to 0."""
-    by_name, hooks = {g.name: g for g in groups(model.config)}, []
-    for name, kept in keep.items():
-        group = by_name[name]
-        mask = torch.zeros(group.copies, group.size, dtype=torch.float64)
-        mask[:, list(kept)] = 1
-        mask = mask.view((1, -1, 1, 1) if name.startswith("stem") else (-1,))
-        for neuron in neurons(name):
-            assert isinstance(model.get_submodule(neuron), Lif)
-            hooks.append(model.get_submodule(neuron).register_forward_hook(
-                lambda m, i, out, mask=mask: out * mask))
-    with torch.no_grad():
-        logits = model(images)
-    for hook in hooks:
-        hook.remove()
-    return logits
-
-
-GROUPS = [g.name for g in groups(spikformer((8, 8), 3, 6, dim=24, depth=2, heads=3))]
-
-
-@pytest.mark.parametrize("name", GROUPS)
-def test_pruning_one_group_equals_masking_it(model, images, name):
-    group = next(g for g in groups(model.config) if g.name == name)
-    keep = {name: select(importance(model, group), 0.5)}
-    smaller = prune(model, keep)
-    with torch.no_grad():
-        pruned = smaller(images)
-        assert not torch.allclose(pruned, model(images), atol=1e-3), "the channels do nothing"
-    torch.testing.assert_close(pruned, masked(model, keep, images), rtol=0, atol=1e-6)
-
-
-def test_pruning_all_groups_is_physical_and_survives_a_file(model, images, tmp_path):
-    from edgesvit.run_folder import ModelCard, RunFolder
-
-    keep = {g.name: select(importance(model, g), 0.4, lane_step(g, 4))
-            for g in groups(model.config)}
-    smaller = prune(model, keep)
-    torch.testing.assert_close(
-        smaller(images), masked(model, keep, images), rtol=0, atol=1e-6)
-    assert smaller.config.stem == (4, 8, 8, 24)
-    assert smaller.config.qk_dims == (4, 4) and smaller.config.hidden_dims == (56, 56)
-    assert smaller.block[0].attn.q_linear.weight.shape == (12, 24)
-    assert smaller.block[1].mlp.fc2_linear.weight.shape == (24, 56)
-    assert smaller.patch_embed.proj_conv2.weight.shape == (8, 8, 3, 3)
-    folder = RunFolder(tmp_path)
-    folder.write_model(ModelCard(config=smaller.config, mean=(0.5,) * 3, std=(1.0,) * 3,
-                                 labels=("a",) * 6, data="x"), smaller.float().state_dict())
-    again = model_from_arrays(folder.card().config, folder.weights())
-    assert torch.equal(again(images.float()), smaller(images.float()))
-
-
-@pytest.mark.parametrize("form", ["conv", "dvs"])
-def test_the_forms_of_convolutions_are_pruned_alike(images, form):
-    model = firing_model(form)
-    keep = {g.name: select(importance(model, g), 0.4, lane_step(g, 4))
-            for g in groups(model.config)}
-    smaller = prune(model, keep)
-    torch.testing.assert_close(smaller(images), masked(model, keep, images), rtol=0, atol=1e-6)
-    assert smaller.block[0].attn.q_conv.weight.shape == (12, 24, 1)
-
-
-def test_the_original_is_untouched_and_modes_are_kept(model, images):
-    before = model(images)
-    smaller = prune(model, {"hidden.0": range(5)})
-    with torch.no_grad():
-        for parameter in smaller.parameters():
-            parameter.zero_()
-    assert torch.equal(model(images), before)
-    assert not smaller.training and prune(model.train(), {}).training
-
-
-def test_a_pruned_model_trains_on(model, images):
-    smaller = prune(model, {"qk.1": [0, 3], "stem.1": [1, 2, 3]}).train()
-    smaller(images).sum().backward()
-    assert all(p.grad is not None for p in smaller.parameters())
-
-
-def test_importance_is_the_norm_of_the_folded_filters(model):
-    group = next(g for g in groups(model.config) if g.name == "qk.0")
-    expected = torch.zeros(8, dtype=torch.float64)
+def test_importance_is_the_norm_of_the_filters_that_run():
+    weights, expected, plain = firing("spikformer"), np.zeros(8), np.zeros(8)
     for letter in "qk":
-        linear = model.get_submodule(f"block.0.attn.{letter}_linear")
-        bn = model.get_submodule(f"block.0.attn.{letter}_bn")
+        at = f"block.0.attn.{letter}"
+        scale = weights[f"{at}_bn.weight"] / np.sqrt(weights[f"{at}_bn.running_var"] + 1e-5)
         for row in range(24):
-            scale = bn.weight[row] / (bn.running_var[row] + bn.eps).sqrt()
-            expected[row % 8] += (linear.weight[row] * scale).norm().detach()
-    torch.testing.assert_close(importance(model, group), expected)
-    raw = importance(model, group, fold_bn=False)
-    assert not torch.allclose(raw, expected)
+            filters = weights[f"{at}_linear.weight"][row]
+            expected[row % 8] += ((filters * scale[row]) ** 2).sum()
+            plain[row % 8] += (filters ** 2).sum()
+    np.testing.assert_allclose(importance(weights, group("qk.0")), np.sqrt(expected))
+    np.testing.assert_allclose(importance(weights, group("qk.0"), fold_bn=False), np.sqrt(plain))
+
+
+def test_the_raw_norm_can_choose_other_channels():
+    weights = firing("spikformer")
+    kept = [keep_strongest(CONFIG, weights, {"hidden.0": 48}, fold)[1] for fold in (True, False)]
+    assert not np.array_equal(*(tensors["block.0.mlp.fc1_linear.weight"] for tensors in kept))
+
+
+def test_owned_parameters_are_rows_columns_and_batch_norms():
+    # fc1: 96 x 24 weights, 96 biases, 2 x 96 of the batch norm; fc2: 24 x 96 weights.
+    assert owned_parameters(firing("spikformer"), group("hidden.1")) == 96 * (24 + 1 + 2 + 24)
 
 
 @pytest.mark.parametrize(
     ("rate", "lanes", "kept"),
     [(0.0, 1, 10), (0.5, 1, 5), (0.5, 4, 4), (0.25, 4, 8), (0.99, 1, 1), (0.99, 4, 4),
-     (0.0, 4, 10), (0.1, 16, 10)],
+     (0.0, 4, 10), (0.1, 16, 10), (0.29, 1, 8), (0.7, 1, 3)],
 )
 def test_select_keeps_the_strongest_in_whole_lanes(rate, lanes, kept):
-    scores = torch.tensor([3.0, 9, 1, 8, 2, 7, 4, 6, 5, 0])
+    scores = np.array([3.0, 9, 1, 8, 2, 7, 4, 6, 5, 0])
     chosen = select(scores, rate, lanes)
-    assert len(chosen) == kept and list(chosen) == sorted(chosen)
+    assert len(chosen) == kept == kept_count(10, rate, lanes)
+    assert list(chosen) == sorted(chosen)
     weakest_kept = min(scores[list(chosen)])
     assert all(scores[i] < weakest_kept for i in range(10) if i not in chosen)
 
 
 def test_equal_scores_keep_the_lower_index():
-    assert select(torch.ones(6), 0.5) == (0, 1, 2)
+    assert select(np.ones(6), 0.5) == (0, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -166,16 +100,16 @@ def test_equal_scores_keep_the_lower_index():
     [({"stem.3": [0]}, "no channel group 'stem.3'"), ({"qk.0": []}, "asked to keep none"),
      ({"qk.0": [8]}, "indices 0..7"), ({"hidden.1": [-1]}, "indices 0..95")],
 )
-def test_impossible_requests_are_refused(model, keep, words):
+def test_impossible_requests_are_refused(keep, words):
     with pytest.raises(UsageError, match=words):
-        prune(model, keep)
+        prune(CONFIG, firing("spikformer"), keep)
     with pytest.raises(UsageError, match="rate 1.0"):
-        select(torch.ones(3), 1.0)
+        select(np.ones(3), 1.0)
+    with pytest.raises(UsageError, match="has 8 indices, asked to keep 9"):
+        keep_strongest(CONFIG, firing("spikformer"), {"qk.0": 9})
 
 
 def test_lane_step_counts_all_heads():
-    config = spikformer((8, 8), 3, 6, dim=24, depth=1, heads=3)
-    by_name = {g.name: g for g in groups(config)}
-    assert lane_step(by_name["qk.0"], 8) == 8 and lane_step(by_name["hidden.0"], 8) == 8
-    four = groups(msgspec.structs.replace(config, heads=4, qk_dims=(6,), v_dims=(6,)))
-    assert lane_step(next(g for g in four if g.name == "v.0"), 8) == 2
+    assert lane_step(group("qk.0"), 8) == 8 and lane_step(group("hidden.0"), 8) == 8
+    four = spikformer((8, 8), 3, 6, dim=24, depth=1, heads=4)
+    assert lane_step(group("v.0", four), 8) == 2

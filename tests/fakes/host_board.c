@@ -27,6 +27,11 @@ board_memory board_memory_now(void)
     return (board_memory){1000, image.program_bytes, 100, image.arena_bytes, 0, 8192, 512};
 }
 
+uint32_t board_ticks_hz(void)
+{
+    return 1000000;
+}
+
 uint64_t board_measure(void (*work)(void))
 {
     spun = 0;
@@ -44,6 +49,13 @@ const char *board_timer(void)
     return "systick";
 }
 
+/* As much memory behind the arena as the test says, 64 KiB unless it does. */
+static uint32_t program_spare(void)
+{
+    const char *said = getenv("HOST_BOARD_SPARE");
+    return said ? (uint32_t)strtoul(said, NULL, 10) : 65536;
+}
+
 /* host_board PROGRAM.esv ARENA_BYTES: both in blocks of exactly their size, so that a sanitizer
  * sees the first byte outside. */
 int main(int count, char **arguments)
@@ -57,7 +69,9 @@ int main(int count, char **arguments)
     image.arena_bytes = (uint32_t)strtoul(arguments[2], NULL, 10);
     image.arena = aligned_alloc(16, image.arena_bytes);
     rewind(file);
-    if (!program || !image.arena || fread(program, 1, (size_t)size, file) != (size_t)size) {
+    image.spare_bytes = program_spare();
+    image.spare = malloc(image.spare_bytes + 1);
+    if (!program || !image.arena || !image.spare || fread(program, 1, (size_t)size, file) != (size_t)size) {
         return 2;
     }
     fclose(file);
@@ -69,5 +83,6 @@ int main(int count, char **arguments)
     }
     free(program);
     free(image.arena);
+    free(image.spare);
     return 0;
 }

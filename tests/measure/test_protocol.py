@@ -38,7 +38,7 @@ def test_documentation_shows_every_command_and_true_checksums(board):
         port.timeout = 2
         port.write(b"help\n")
         said = port.read_until(b"#0 ready").decode()
-    assert len(commands := re.findall(r"#0 help (\w+)", said)) == 7
+    assert len(commands := re.findall(r"#0 help (\w+)", said)) == 8
     for command in commands:
         assert f"| `{command}" in text
 

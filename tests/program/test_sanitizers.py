@@ -22,7 +22,10 @@ def fuzz_loader() -> Path:
     if not shutil.which("cc"):
         pytest.skip("needs cc")
     folders = [shipped("firmware") / name for name in ("kernels", "runtime")]
-    sources = [p for folder in folders for p in sorted(folder.glob("*.c"))]
+    # Programs run in the arena alone here, which none of the wide variants do; instrumented, each
+    # of their files takes a minute to compile.
+    sources = [p for folder in folders for p in sorted(folder.glob("*.c"))
+               if not p.name.startswith(("spike_conv_avx", "spike_sort_avx"))]
     headers = [p for folder in folders for p in sorted(folder.glob("*.h"))]
     own = Path(__file__).with_name("fuzz_loader.c")
     includes = [f"-I{folder}" for folder in folders]

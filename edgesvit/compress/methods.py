@@ -1,0 +1,106 @@
+"""The published methods by name: from what a person asks to the setting that is found."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from edgesvit.compress import joint, primesvt, psvit, qsvit, tp_spikformer
+from edgesvit.compress.judge import SEARCH_IMAGES, Judge
+from edgesvit.compress.prunable import DEFAULT_STEP, Note, Prunable, prunable
+from edgesvit.compress.setting import Setting
+from edgesvit.errors import UsageError
+from edgesvit.profiles import Profile
+from edgesvit.targets import Target
+
+LARGER = 3  # a search that ends well is verified on so many times the images
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person asks of a method; what it has no use for is ignored.
+
+    `max_drop` in points and `save_memory` in percent (0: all it can); None: as published.
+    `groups` are kinds of channel groups, () for all but residual streams; `round_to` the multiple
+    of channels to keep; `fold_bn` as in Setting.
+    `grid` and `drift` are qsvit's; `keep_tokens` (an average share, or the name of a preset)
+    tp-spikformer's; `levers`, `save_instructions` in percent, `target` and `profile` fit's.
+    """
+
+    max_drop: float | None = None
+    save_memory: float | None = None
+    groups: tuple[str, ...] = ()
+    round_to: int = DEFAULT_STEP
+    fold_bn: bool = True
+    budget: Literal["greedy", "proportional"] = primesvt.Options().budget
+    grid: Literal["channel", "fixed-round", "fixed-truncate"] = "channel"
+    drift: float = 0.0
+    keep_tokens: str = "0.6"
+    levers: tuple[str, ...] = joint.LEVERS
+    save_instructions: float = 0.0
+    images: int = SEARCH_IMAGES
+    seed: int = 0
+    target: Target | None = None
+    profile: Profile | None = None
+
+
+def _psvit(judge: Judge, request: Request, note: Note) -> Setting:
+    return psvit.search(judge, _prunable(judge, request), psvit.Options(**_limits(request)), note)
+
+
+def _primesvt(judge: Judge, request: Request, note: Note) -> Setting:
+    larger = Judge(judge.source, judge.task[1], judge.store, LARGER * request.images,
+                   request.seed + 1, judge.jobs)
+    options = primesvt.Options(**_limits(request), budget=request.budget)
+    return primesvt.search(judge, _prunable(judge, request), options, note, larger)
+
+
+def _qsvit(judge: Judge, request: Request, note: Note) -> Setting:
+    options = qsvit.Options(**_limits(request), grid=request.grid, drift=request.drift)
+    return qsvit.search(judge, options, note)
+
+
+def _tp_spikformer(judge: Judge, request: Request, note: Note) -> Setting:
+    name = request.keep_tokens
+    config = judge.card.config
+    if name.startswith("preset-"):
+        return tp_spikformer.preset(config, name.removeprefix("preset-"))
+    try:
+        share = float(name)
+    except ValueError:
+        raise UsageError(f"--keep-tokens {name} is no share of tokens",
+                         "for example 0.6, or preset-0.52") from None
+    return tp_spikformer.search(judge, share, request.max_drop, note=note).setting
+
+
+def _fit(judge: Judge, request: Request, note: Note) -> Setting:
+    if request.target is None or request.profile is None:
+        raise UsageError("fit needs to know the board", "add --target nucleo-f446re")
+    allowed = (request.max_drop, request.profile.max_accuracy_drop, 1.0)
+    options = joint.Options(
+        max_drop=next(drop for drop in allowed if drop is not None), groups=request.groups,
+        save_memory=request.save_memory or 0.0, save_instructions=request.save_instructions,
+        levers=request.levers)
+    found = joint.search(judge, request.target, request.profile, options, note)
+    joint.require_found(found, request.target, options)
+    return found.best.setting
+
+
+# Each returns the setting it found; Infeasible where nothing meets the constraints.
+METHODS: dict[str, Callable[[Judge, Request, Note], Setting]] = {
+    "psvit": _psvit,
+    "primesvt": _primesvt,
+    "qsvit": _qsvit,
+    "tp-spikformer": _tp_spikformer,
+    "fit": _fit,
+}
+
+
+def _prunable(judge: Judge, request: Request) -> Prunable:
+    return prunable(judge.card.config, judge.weights, request.groups, request.round_to,
+                    request.fold_bn)
+
+
+def _limits(request: Request) -> dict[str, float]:
+    """The limits that were asked for; a method has the published ones for the others."""
+    return {name: value for name in ("max_drop", "save_memory")
+            if (value := getattr(request, name)) is not None}

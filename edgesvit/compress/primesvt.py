@@ -1,0 +1,180 @@
+"""PrimeSVT: layers pruned one after the other, the largest first (arXiv 2606.03428).
+
+The paper's order: sort layers by size; find the robust ones by probing; take as targets the set
+with the best product of accuracy and memory gain; compress the targets from the largest to the
+smallest under the user's limits, coarse then fine. What it leaves open is ours and named in
+docs/compress.md. Choosing only: tensors are `channels`' work, judging `judge`'s.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from edgesvit.compress.judge import Verdict
+from edgesvit.compress.prunable import Judging, Note, Prunable, drop, infeasible, saved
+from edgesvit.compress.setting import WHOLE, Setting
+
+COARSE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+FINE_STEP = 0.025
+PROBES = (0.2, 0.4, 0.6)
+MOST_SETS = 8  # target sets that are scored; of more groups every second, third ...
+PUBLISHED_SAVING = 26.68  # percent
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """`max_drop` in points; `save_memory` in percent of the program's bytes, 0: all it can.
+
+    `budget`: 'greedy' lets the first layer spend all of `max_drop`; 'proportional' caps what the
+    layers up to the j-th may lose together at their share of the targets' parameters.
+    """
+
+    max_drop: float = 3.0
+    save_memory: float = PUBLISHED_SAVING
+    budget: Literal["greedy", "proportional"] = "greedy"
+    coarse: tuple[float, ...] = COARSE
+    probes: tuple[float, ...] = PROBES
+
+
+class Search:
+    """One search: what is asked, and the rates accepted so far."""
+
+    def __init__(self, judge: Judging, model: Prunable, options: Options, note: Note):
+        self.judge, self.model, self.options, self.note = judge, model, options, note
+        self.rates: dict[str, float] = {}
+        names = model.names
+        # Largest first; of equal ones the later layer.
+        self.order = sorted(names, key=lambda name: (-model.parameters[name], -names.index(name)))
+
+    @property
+    def done(self) -> bool:
+        """Whether the accepted rates save what was asked."""
+        target = self.options.save_memory
+        return bool(target) and saved(self.judge.whole, self.judge(self.now())) >= target
+
+    def now(self, name: str = "", rate: float = 0.0) -> Setting:
+        """The accepted rates, and one more."""
+        return self.model.setting(self.rates | ({name: rate} if name else {}))
+
+    def targets(self) -> list[str]:
+        """The set of most robust groups with the best score B, largest group first.
+
+        Robustness is the mean share of the accuracy left over the probed rates; B(S) =
+        (accuracy / accuracy of the whole) x share of memory saved, S pruned at the middle probe.
+        """
+        judge, options = self.judge, self.options
+        pairs = [(name, rate) for name in self.order for rate in options.probes]
+        self.note(f"probing {len(self.order)} groups at {len(options.probes)} rates")
+        whole, *probed = judge.many([WHOLE, *(self.model.setting({name: rate})
+                                              for name, rate in pairs)])
+        robust = _mean_robustness(whole, dict(zip(pairs, probed, strict=True)))
+        ranked = sorted(self.order, key=lambda name: -robust[name])
+        counts = range(len(ranked), 0, -math.ceil(len(ranked) / MOST_SETS))
+        for rate in sorted(options.probes, key=lambda rate: abs(rate - options.probes[1])):
+            sets = [ranked[:count] for count in counts]
+            verdicts = judge.many([self.model.setting(dict.fromkeys(s, rate)) for s in sets])
+            scored = [(_score(whole, verdict), chosen)
+                      for chosen, verdict in zip(sets, verdicts, strict=True)
+                      if drop(whole, verdict) <= options.max_drop]
+            if scored:
+                best = max(scored, key=lambda pair: pair[0])[1]
+                return [name for name in self.order if name in best]
+        return [name for name in self.order if name in ranked[:counts[-1]]]
+
+    def compress(self, names: Sequence[str], budget: str) -> None:
+        """Prune these groups one after the other, each as far as the budget allows."""
+        total, seen = sum(self.model.parameters[name] for name in names), 0
+        for name in names:
+            if self.done:
+                return
+            seen += self.model.parameters[name]
+            allowed = self.options.max_drop
+            if budget == "proportional":
+                allowed *= seen / total
+            rate = self._rate(name, allowed)
+            if self.now(name, rate) != self.now():  # a rate below one lane takes nothing
+                self.rates[name] = rate
+                verdict = self.judge(self.now())
+                self.note(f"{name} at {rate:g}: {saved(self.judge.whole, verdict):.2f} % saved, "
+                          f"{drop(self.judge.whole, verdict):.2f} points lost")
+
+    def _rate(self, name: str, allowed: float) -> float:
+        """The highest rate of a group that stays within the budget, coarse then fine; 0: none.
+
+        Accuracy falls as the rate rises, so both are bisected. Where less than that rate saves
+        what was asked, the lowest that does: pruning on would only lose more.
+        """
+        def good(rate: float) -> bool:
+            return drop(self.judge.whole, self.judge(self.now(name, rate))) <= allowed
+
+        def enough(rate: float) -> bool:
+            verdict = self.judge(self.now(name, rate))
+            return saved(self.judge.whole, verdict) >= self.options.save_memory
+
+        start = self.rates.get(name, 0.0)
+        coarse = _last(good, [rate for rate in self.options.coarse if rate > start], start)
+        after = [rate for rate in (*self.options.coarse, 1.0) if rate > coarse][0]
+        fine = [round(coarse + FINE_STEP * i, 4) for i in range(1, 40)
+                if coarse + FINE_STEP * i < after - 1e-9]
+        reached = _last(good, fine, coarse)
+        if not self.options.save_memory or not enough(reached):
+            return reached
+        grid = [round(FINE_STEP * i, 4) for i in range(1, 40) if start < FINE_STEP * i <= reached]
+        below = _last(lambda rate: not enough(rate), grid, start)
+        return min((rate for rate in grid if rate > below), default=reached)
+
+
+    def verify(self, larger: Judging) -> None:
+        """Take back the groups pruned last until a larger sample of images agrees."""
+        while self.rates:
+            lost = drop(larger.whole, larger(self.now()))
+            if lost <= self.options.max_drop:
+                return
+            name = list(self.rates)[-1]
+            self.note(f"{lost:.2f} points lost on {larger.whole.images} images: {name} is whole "
+                      "again")
+            del self.rates[name]
+
+
+def search(judge: Judging, model: Prunable, options: Options, note: Note = lambda text: None,
+           larger: Judging | None = None) -> Setting:
+    """The rates that save enough within the accuracy; Infeasible with the best point reached.
+
+    `larger` judges on more images than `judge`, and may take back what was accepted last.
+    """
+    if options.max_drop <= 0:
+        return WHOLE
+    found = Search(judge, model, options, note)
+    targets = found.targets()
+    note(f"targets, largest first: {', '.join(targets)}")
+    found.compress(targets, options.budget)
+    if options.save_memory:  # what the targets left of the budget, the other groups may spend
+        found.compress([name for name in found.order if name not in targets], "greedy")
+    if larger and larger.whole.images > judge.whole.images:
+        found.verify(larger)
+    if options.save_memory and not found.done:
+        widest = model.setting(dict.fromkeys(model.names, max(options.coarse)))
+        raise infeasible(judge, found.now(), options.max_drop, options.save_memory, widest)
+    return found.now()
+
+
+def _mean_robustness(whole: Verdict, probed: Mapping[tuple[str, float], Verdict]
+                     ) -> dict[str, float]:
+    shares: dict[str, list[float]] = {}
+    for (name, _), verdict in probed.items():
+        shares.setdefault(name, []).append(verdict.accuracy / whole.accuracy)
+    return {name: sum(of) / len(of) for name, of in shares.items()}
+
+
+def _score(whole: Verdict, verdict: Verdict) -> float:
+    return verdict.accuracy / whole.accuracy * saved(whole, verdict) / 100
+
+
+def _last(good: Callable[[float], bool], rates: Sequence[float], otherwise: float) -> float:
+    """The last of rising `rates` that is good when those before it are; else `otherwise`."""
+    low, high = 0, len(rates)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if good(rates[middle]) else (low, middle)
+    return rates[low - 1] if low else otherwise

@@ -1,0 +1,82 @@
+#include "work.h"
+
+#include <stddef.h>
+#include <string.h>
+
+board_work work;
+
+void work_open(void)
+{
+    work.image = board_load();
+    esv_status status = esv_open(&work.program, work.image.program, work.image.program_bytes);
+    if (status != ESV_OK) {
+        work.refused = esv_status_text(status);
+    } else if (work.program.arena_bytes > work.image.arena_bytes) {
+        work.refused = "needs a larger arena than was linked";
+    }
+}
+
+int work_keeps_input(void)
+{
+    return work.image.spare_bytes >= work.program.input_bytes;
+}
+
+static uint8_t *input(void)
+{
+    return work_keeps_input() ? work.image.spare : esv_input(&work.program, work.image.arena);
+}
+
+const uint8_t *work_input(void)
+{
+    return input();
+}
+
+const char *work_load(uint32_t offset, const uint8_t *bytes, uint32_t count)
+{
+    if (offset > work.program.input_bytes || count > work.program.input_bytes - offset) {
+        return "past the end of the input";
+    }
+    if (offset != 0 && offset > work.loaded_bytes) {
+        return "leaves a gap before OFFSET";
+    }
+    memcpy(input() + offset, bytes, count);
+    if (offset == 0 || offset + count > work.loaded_bytes) {
+        work.loaded_bytes = offset + count;
+    }
+    work.kept = work_keeps_input() && work.loaded_bytes == work.program.input_bytes;
+    return NULL;
+}
+
+static void restore(void)
+{
+    if (work_keeps_input()) {
+        memcpy(esv_input(&work.program, work.image.arena), work.image.spare,
+               work.program.input_bytes);
+    }
+}
+
+static void run(void)
+{
+    work.status = esv_run(&work.program, work.image.arena);
+    while (--work.turns && work.status == ESV_OK) {
+        restore();
+        work.status = esv_run(&work.program, work.image.arena);
+    }
+}
+
+esv_status work_run(uint32_t turns)
+{
+    work.turns = turns;
+    work.loaded_bytes = 0;
+    restore(); /* before the clock starts: an input that was received in place is not copied */
+    work.ticks = board_measure(run);
+    work.all_ticks += work.ticks;
+    return work.status;
+}
+
+esv_status work_check(void)
+{
+    work.loaded_bytes = 0;
+    work.status = esv_check(&work.program, work.image.arena);
+    return work.status;
+}
