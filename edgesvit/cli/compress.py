@@ -130,7 +130,7 @@ def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, da
 
 
 def _levers(text: str) -> tuple[str, ...]:
-    from edgesvit.compress.joint import LEVERS
+    from edgesvit.compress.fit import LEVERS
 
     chosen = tuple(name for name in text.split(",") if name)
     if unknown := [name for name in chosen if name not in LEVERS]:
@@ -140,7 +140,7 @@ def _levers(text: str) -> tuple[str, ...]:
 
 def _uniform(name: str, source: RunFolder, out: RunFolder, data: str | None, profile: str | None,
              epochs: int | None, as_json: bool) -> None:
-    from edgesvit.compress.fit import fit
+    from edgesvit.compress.uniform import prune_to_fit
 
     [target] = options.target_list((name,))
     chosen = options.profile_for(profile, target)
@@ -148,7 +148,7 @@ def _uniform(name: str, source: RunFolder, out: RunFolder, data: str | None, pro
         recipe = msgspec.structs.replace(chosen.recipe, fine_tune_epochs=epochs)
         chosen = msgspec.structs.replace(chosen, recipe=recipe)
     before = source.card()
-    after = fit(source, out, target, chosen, options.dataset(data, source), note)
+    after = prune_to_fit(source, out, target, chosen, options.dataset(data, source), note)
     if as_json:
         print_json({"command": "compress", "run": str(out.path), "target": target.name,
                     "card": msgspec.to_builtins(after)})

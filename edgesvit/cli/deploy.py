@@ -88,10 +88,10 @@ def _fitting(as_given: Deployment, source: RunFolder, folder: RunFolder, data: D
         if no_compress:
             raise
         note(f"{error.message}\ncompressing")
-    from edgesvit.compress.fit import fit
+    from edgesvit.compress.uniform import prune_to_fit
 
     fitted = RunFolder(folder.path / f"fit-{target.name}")
-    fit(source, fitted, target, profile, data, note)
+    prune_to_fit(source, fitted, target, profile, data, note)
     return prepare(fitted, fitted, data, len(as_given.images), as_given.calibration)
 
 

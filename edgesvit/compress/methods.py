@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from edgesvit.compress import joint, primesvt, psvit, qsvit, tp_spikformer
+from edgesvit.compress import fit, primesvt, psvit, qsvit, tp_spikformer
 from edgesvit.compress.judge import SEARCH_IMAGES, Judge
 from edgesvit.compress.prunable import DEFAULT_STEP, Note, Prunable, prunable
 from edgesvit.compress.setting import Setting
@@ -35,7 +35,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     grid: Literal["channel", "fixed-round", "fixed-truncate"] = "channel"
     drift: float = 0.0
     keep_tokens: str = "0.6"
-    levers: tuple[str, ...] = joint.LEVERS
+    levers: tuple[str, ...] = fit.LEVERS
     save_instructions: float = 0.0
     images: int = SEARCH_IMAGES
     seed: int = 0
@@ -76,12 +76,12 @@ def _fit(judge: Judge, request: Request, note: Note) -> Setting:
     if request.target is None or request.profile is None:
         raise UsageError("fit needs to know the board", "add --target nucleo-f446re")
     allowed = (request.max_drop, request.profile.max_accuracy_drop, 1.0)
-    options = joint.Options(
+    options = fit.Options(
         max_drop=next(drop for drop in allowed if drop is not None), groups=request.groups,
         save_memory=request.save_memory or 0.0, save_instructions=request.save_instructions,
         levers=request.levers)
-    found = joint.search(judge, request.target, request.profile, options, note)
-    joint.require_found(found, request.target, options)
+    found = fit.search(judge, request.target, request.profile, options, note)
+    fit.require_found(found, request.target, options)
     return found.best.setting
 
 

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 
 from edgesvit import profiles, targets  # noqa: E402
-from edgesvit.compress import joint, qsvit  # noqa: E402
+from edgesvit.compress import fit, qsvit  # noqa: E402
 from edgesvit.compress.drift import Drift  # noqa: E402
 from edgesvit.compress.judge import Judge  # noqa: E402
 from edgesvit.compress.prunable import Infeasible  # noqa: E402
@@ -56,8 +56,8 @@ def test_drift_grows_as_weights_get_narrower(judge):
 
 
 def search(judge, drop=2.0, **limits):
-    options = joint.Options(max_drop=drop, levers=LEVERS, **limits)
-    return joint.search(judge, targets.load("nucleo-f446re"), BUDGET, options)
+    options = fit.Options(max_drop=drop, levers=LEVERS, **limits)
+    return fit.search(judge, targets.load("nucleo-f446re"), BUDGET, options)
 
 
 def test_all_levers_together_meet_the_limits(judge):
@@ -72,23 +72,23 @@ def test_all_levers_together_meet_the_limits(judge):
 
 
 def test_a_model_that_fits_is_left_alone(judge):
-    options = joint.Options(max_drop=2, levers=LEVERS)
-    found = joint.search(judge, targets.load("host"), profiles.load("fit"), options)
+    options = fit.Options(max_drop=2, levers=LEVERS)
+    found = fit.search(judge, targets.load("host"), profiles.load("fit"), options)
     assert [step.move for step in found.steps] == ["whole model"]
 
 
 def test_what_cannot_be_met_is_explained(judge):
     found = search(judge, drop=0.5, save_instructions=99.9)
-    options = joint.Options(max_drop=0.5, levers=LEVERS)
+    options = fit.Options(max_drop=0.5, levers=LEVERS)
     with pytest.raises(Infeasible, match="INFEASIBLE.*best reached.*instructions"):
-        joint.require_found(found, targets.load("nucleo-f446re"), options)
+        fit.require_found(found, targets.load("nucleo-f446re"), options)
     assert found.best.verdict.accuracy >= judge.whole.accuracy - 0.5
 
 
 def test_the_frontier_keeps_what_nothing_beats(judge):
     found = search(judge)
     points = [(step.setting, step.used, step.verdict) for step in found.steps]
-    kept = list(joint.frontier(points, "flash"))
+    kept = list(fit.frontier(points, "flash"))
     sizes = [points[i][1]["flash"] for i in kept]
     assert sizes == sorted(sizes, reverse=True)
     assert np.all(np.diff([points[i][2].accuracy for i in kept]) < 0)
