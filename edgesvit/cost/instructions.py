@@ -31,12 +31,12 @@ from edgesvit.targets import Target
 _RELATIVES = (("cortex-a", "cortex-a76"), ("cortex-m0", "cortex-m4"), ("cortex-m3", "cortex-m4"),
               ("cortex-m4", "cortex-m4"), ("cortex-m7", "cortex-m7"), ("cortex-m", "cortex-m55"),
               ("", "cortex-a76"))
-NAMES = ("sorted inputs", "row additions", "level additions", "pixel products", "neurons",
-         "membrane products", "window products", "attention", "values", "operators")
+NAMES = ("sorted inputs", "window inputs", "row additions", "level additions", "pixel products",
+         "neurons", "membrane products", "window products", "attention", "values", "operators")
 
 
 def amounts(program: Program, work: Mapping[str, Work]) -> np.ndarray:
-    """What a program does for an image, in the order of NAMES: float64 [10].
+    """What a program does for an image, in the order of NAMES: float64 [11].
 
     `work` says, by an operator's output, how often its input fires; it may be that of a wider model
     with the same operators.
@@ -83,8 +83,11 @@ def _amounts(op: Op, program: Program, work: Work | None) -> np.ndarray:
             found["membrane products"] = macs
         case SpikeConv():
             positions = macs / steps / op.channels
-            found["sorted inputs"] = positions
-            if program.value(op.input).kind == Kind.LEVELS:
+            source = program.value(op.input)
+            found["sorted inputs"] = source.tokens * source.shape[2]
+            if op.kernel > 1:  # joined from sorted rows, or sorted once more
+                found["window inputs"] = positions
+            if source.kind == Kind.LEVELS:
                 found["level additions"] = positions * op.channels * steps * work.rate
             else:
                 found["row additions"] = positions * op.channels * work.union

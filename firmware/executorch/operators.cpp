@@ -209,7 +209,8 @@ void edgesvit_describe(edgesvit_description *out)
     }
     out->kernels = last.crew->kernel->name;
     out->threads = last.crew->members;
-    out->work_bytes = (uint64_t)last.crew->work_bytes * last.crew->members;
+    out->work_bytes = (uint64_t)last.crew->work_bytes * last.crew->members +
+                      last.crew->prepared_bytes;
     out->crc = last.program.crc;
     out->time_steps = last.program.time_steps;
     out->input_bytes = last.program.input_bytes;

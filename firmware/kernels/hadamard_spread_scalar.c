@@ -3,7 +3,8 @@
 #include "after.h"
 #include "lif.h"
 
-#define WIDE (ESV_TILE + 2) /* a tile and a channel on either side */
+#define TILE 8u         /* channels at a time: their counts of all steps lie on the stack */
+#define WIDE (TILE + 2) /* a tile and a channel on either side */
 
 /* Channels first .. first + n of one head's tokens; nothing is read beyond either. */
 typedef struct {
@@ -80,8 +81,8 @@ void esv_hadamard_spread(const esv_hadamard *a, const uint8_t *query, const uint
     for (uint32_t head = 0; head < a->heads; head++) {
         uint32_t start = head * dim;
         pair coincidences = {a, key + start, value + start, dim, 1};
-        for (uint32_t first = 0; first < dim; first += ESV_TILE) {
-            uint32_t left = dim - first, n = left < ESV_TILE ? left : ESV_TILE;
+        for (uint32_t first = 0; first < dim; first += TILE) {
+            uint32_t left = dim - first, n = left < TILE ? left : TILE;
             pass(a, &coincidences, query + start, first, n, out + start);
         }
     }

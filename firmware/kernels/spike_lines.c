@@ -6,6 +6,9 @@
  */
 #include "spike_layer.h"
 
+typedef int esv_not_empty; /* where there is no memory for lines */
+
+#if ESV_KEEPS_LINES
 #include <string.h>
 
 #define AT_ONCE 8u /* entries of a list that are copied together, the last ones in vain */
@@ -196,3 +199,4 @@ void esv_spike_sort_window(const esv_spike_layer *l, esv_spike_memory *m, int32_
         join(stretches, n, mask_of(l->w, g), source, &lists[g]);
     }
 }
+#endif

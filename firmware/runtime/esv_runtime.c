@@ -100,9 +100,9 @@ static void run_siblings(const esv_program *program, uint32_t first, uint32_t n,
     esv_window w = esv_window_of(&op, &in, &out, h.time_steps);
     esv_conv conv[ESV_MOST_SIBLINGS];
     for (uint32_t i = 0; i < n; i++) {
-        esv_op sibling = esv_read_op(program->file, &h, first + i);
-        out = esv_read_value(program->file, &h, sibling.output);
-        conv[i] = esv_conv_of(program, &sibling, &out, target[i], NULL);
+        op = esv_read_op(program->file, &h, first + i);
+        out = esv_read_value(program->file, &h, op.output);
+        conv[i] = esv_conv_of(program, &op, &out, target[i], NULL);
     }
     esv_spike_conv(&w, conv, n, in.kind == ESV_LEVELS, source, scratch, program->crew);
 }

@@ -33,7 +33,8 @@ def only_weights_round(fine, monkeypatch):  # noqa: F811
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("family", ["spikformer", "spikformer_cifar", "qkformer", "qkformer_cifar",
                                     "sdt_v1", "sdt_v2", "sdt_v3"])
-def test_the_rounded_weights_are_the_programs(shared, family, bits, only_weights_round):
+def test_the_rounded_weights_are_the_programs(shared, family, bits, fine,  # noqa: F811
+                                              only_weights_round):
     """Logits equal those of a program that differs by nothing but its weights, in every family.
 
     A program takes one constant from the float weights, what the border inside a RepConv adds to
@@ -57,7 +58,7 @@ def test_the_rounded_weights_are_the_programs(shared, family, bits, only_weights
         x = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1)[None])
         with torch.inference_mode():
             ours, plain = rounded(x)[0].numpy(), model(x)[0].numpy()
-        expected = head(program, env, {"head.bias": weights["head.bias"]} | heads)
+        expected = head(program, env, {"head.bias": weights["head.bias"]} | heads, fine)
         assert np.abs(ours - expected).max() < 1e-5
         if bits == 4:
             assert np.abs(ours - plain).max() > 1e-3  # the rounding is seen in the logits
