@@ -65,7 +65,7 @@ static layout lay_out(const esv_window *w, int levels, uint32_t lines, const esv
     at.weights = at.sorting + ESV_ALIGNED(sorted * k->sort_bytes);
     at.currents = at.weights + ESV_ALIGNED(rows * k->width * k->weight_bytes);
     at.lines = at.currents + currents_bytes(w, k);
-    at.spots = at.lines + esv_spike_lines_bytes(w, lines);
+    at.spots = at.lines + (ESV_KEEPS_LINES ? esv_spike_lines_bytes(w, lines) : 0);
     return at;
 }
 
