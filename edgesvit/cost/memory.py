@@ -17,7 +17,7 @@ USES = ("code", "weights", "arena", "stack", "io")
 # Before anything is built, code, stack and io are guesses: the size of a past build, rounded up.
 # The table shows them as estimates beside what the linker and then the board say.
 _BEFORE_BUILD = {
-    "mcu": {"code": 48 * 1024, "stack": 8 * 1024, "io": 4 * 1024},
+    "mcu": {"code": 52 * 1024, "stack": 8 * 1024, "io": 4 * 1024},
     "linux": {"code": 1536 * 1024, "stack": 160 * 1024, "io": 64 * 1024},
     "host": {"code": 1536 * 1024, "stack": 160 * 1024, "io": 64 * 1024},
 }

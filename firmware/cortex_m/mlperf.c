@@ -20,16 +20,8 @@ static void put(const char *text)
 
 static void put_number(int64_t value)
 {
-    char digits[21]; /* 2^64 has twenty, and the end */
-    uint32_t at = sizeof digits - 1;
-    uint64_t rest = value < 0 ? 0u - (uint64_t)value : (uint64_t)value;
-    digits[at] = 0;
-    do {
-        digits[--at] = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest);
-    put(value < 0 ? "-" : "");
-    put(digits + at);
+    char text[DECIMAL_BYTES];
+    put(decimal(value, text));
 }
 
 static void line(const char *before, int64_t value, const char *after)

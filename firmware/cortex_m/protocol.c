@@ -185,17 +185,25 @@ static void put_text(const char *text)
     }
 }
 
-static void put_unsigned(uint64_t value)
+const char *decimal(int64_t value, char text[DECIMAL_BYTES])
 {
-    char digits[20]; /* 2^64 has twenty */
-    uint32_t count = 0;
+    char *at = text + DECIMAL_BYTES - 1;
+    uint64_t rest = value < 0 ? 0u - (uint64_t)value : (uint64_t)value;
+    *at = 0;
     do {
-        digits[count++] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value);
-    while (count) {
-        put(digits[--count]);
+        *--at = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest);
+    if (value < 0) {
+        *--at = '-';
     }
+    return at;
+}
+
+static void put_number(int64_t value)
+{
+    char text[DECIMAL_BYTES];
+    put_text(decimal(value, text));
 }
 
 static void put_hex(uint32_t value, int digits)
@@ -216,7 +224,7 @@ void reply_begin(uint32_t number, const char *word)
 {
     reply_crc = 0xFFFF;
     put('#');
-    put_unsigned(number);
+    put_number(number);
     reply_word(word);
 }
 
@@ -235,7 +243,7 @@ void reply_pair(const char *key, const char *value)
 void reply_count(const char *key, uint32_t value)
 {
     put_key(key);
-    put_unsigned(value);
+    put_number((int64_t)value);
 }
 
 void reply_hex32(const char *key, uint32_t value)
@@ -247,16 +255,13 @@ void reply_hex32(const char *key, uint32_t value)
 void reply_signed(int32_t value)
 {
     put(' ');
-    if (value < 0) {
-        put('-');
-    }
-    put_unsigned(value < 0 ? 0u - (uint32_t)value : (uint32_t)value);
+    put_number(value);
 }
 
 void reply_unsigned(uint64_t value)
 {
     put(' ');
-    put_unsigned(value);
+    put_number((int64_t)value);
 }
 
 void reply_end(void)

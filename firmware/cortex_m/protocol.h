@@ -49,6 +49,11 @@ protocol_status protocol_parse(protocol_line *line, protocol_request *request);
 /* Read an unsigned decimal and the blanks after it; 0 when there is none or it exceeds 32 bits. */
 int protocol_number(const char **cursor, uint32_t *value);
 
+#define DECIMAL_BYTES 22 /* of the text of an int64_t: sign, 19 digits and the end, and to spare */
+
+/* The decimal text of a number, inside `text`. */
+const char *decimal(int64_t value, char text[DECIMAL_BYTES]);
+
 /* Decode hex digit pairs up to the end of `text` into bytes (capacity,); the number of bytes, or -1
  * when it is odd, too long or not hex. */
 int32_t protocol_hex(const char *text, uint8_t *bytes, uint32_t capacity);

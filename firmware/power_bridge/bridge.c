@@ -41,16 +41,8 @@ static void put_text(const char *text)
 
 static void put_number(int64_t value)
 {
-    char digits[21]; /* 2^64 has twenty, and the end */
-    uint32_t at = sizeof digits - 1;
-    uint64_t rest = value < 0 ? 0u - (uint64_t)value : (uint64_t)value;
-    digits[at] = 0;
-    do {
-        digits[--at] = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest);
-    put_text(value < 0 ? "-" : "");
-    put_text(digits + at);
+    char text[DECIMAL_BYTES];
+    put_text(decimal(value, text));
 }
 
 static void put_pair(const char *key, int64_t value)

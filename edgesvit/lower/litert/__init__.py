@@ -11,7 +11,7 @@ import numpy as np
 
 from edgesvit.lower.artifact import IMAGES, THREADS, Artifact
 from edgesvit.lower.compile import STRICT, build, sizes
-from edgesvit.lower.emulation import COMPILER, cross_library, emulation_root
+from edgesvit.lower.emulation import COMPILER, board_libraries, emulation_root
 from edgesvit.lower.glibc import least_glibc
 from edgesvit.lower.litert.exact import exact
 from edgesvit.lower.litert.fast import difference, fast
@@ -39,7 +39,7 @@ def lower(program: Path, target: Target, mode: str = "exact", images: np.ndarray
     seconds = round(time.monotonic() - begin, 3)
     path = _stored(model, f"{program.stem}-{mode}.tflite")
     library = arm_library() if "aarch64" in target.isa else host_library()
-    runner, brought = linux_runner(target), _libraries(target)
+    runner, brought = linux_runner(target), board_libraries(target)
     text, data, bss = np.sum([sizes(runner), sizes(library)], axis=0).tolist()
     linked = {"code": text, "io": data + bss, "weights": len(model),
               "arena": resident_bytes(model)}
@@ -76,21 +76,6 @@ def linux_runner(target: Target) -> Path:
              *(f"-I{folder}" for folder in folders), "-ldl"]
     return build(compiler, sources, flags, "edgesvit-litert",
                  depends=[folders[0] / "litert.h", folders[1] / "probe.h"])
-
-
-def _libraries(target: Target) -> tuple[Path, ...]:
-    """What LiteRT needs that the emulated board's small system lacks."""
-    if target.transport != "ssh" or not target.emulator:
-        return ()
-    return tuple(_named(cross_library(name), name) for name in ("libstdc++.so.6", "libgcc_s.so.1"))
-
-
-def _named(library: Path, name: str) -> Path:
-    """A library under the name by which it is looked for."""
-    path = cache_dir("litert", "libraries") / name
-    if not path.exists() or path.stat().st_size != library.stat().st_size:
-        path.write_bytes(library.read_bytes())
-    return path
 
 
 def _stored(model: bytes, name: str) -> Path:
