@@ -31,7 +31,7 @@ static void spread_token(const pair *p, uint32_t token, uint32_t first, uint32_t
             column[c + 1 - first] |= combined(p, at, c);
         }
     }
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && i < WIDE; i++) { /* the second bound is the compiler's */
         spread[i] = column[i] | column[i + 1] | column[i + 2];
     }
 }
