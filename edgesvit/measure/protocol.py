@@ -102,6 +102,7 @@ class SerialSession:
         self.retries = 0
         self._where = getattr(port, "name", None) or "serial board"
         self._buffer = b""
+        self._classes = 0  # how many scores a result has; 0: the board was not asked yet
         # A random start: a late answer to an earlier session is not taken for one of ours.
         self._number = int.from_bytes(os.urandom(2)) + 1
         port.timeout = _POLL_S
@@ -112,7 +113,9 @@ class SerialSession:
         retries, end = self.retries, time.monotonic() + BOOT_S
         while True:
             try:
-                return self._ask("hello", _identity, reply_s=_HELLO_S)
+                identity = self._ask("hello", _identity, reply_s=_HELLO_S)
+                self._classes = identity.classes
+                return identity
             except _Silent as error:
                 if time.monotonic() >= end:
                     raise Unreachable(f"{self._where}: no answer to `hello` for {BOOT_S:g} s",
@@ -130,7 +133,7 @@ class SerialSession:
         """Load `image` [H, W, C] uint8 and run it once."""
         self.load(np.ascontiguousarray(image, np.uint8).tobytes()
                   if isinstance(image, np.ndarray) else image)
-        return self._ask("infer", _inference, slow=True)
+        return self._ask("infer", self._result(), slow=True)
 
     def repeat(self, turns: int, started: Callable[[], None] = lambda: None) -> Inference:
         """Run the last loaded input `turns` times in a row; the ticks of all of them.
@@ -138,7 +141,7 @@ class SerialSession:
         `started` is called when the board says that it begins. Raises EdgesvitError on a board
         without room to keep the input.
         """
-        return self._ask(f"repeat {turns}", _inference, slow=True, started=started)
+        return self._ask(f"repeat {turns}", self._result(), slow=True, started=started)
 
     def check(self) -> bool:
         """Run the program's self-check vector: True when the board got the very same logits.
@@ -164,6 +167,11 @@ class SerialSession:
         short, long = (self._ask(f"loop {turns}", lambda replies: int(_one(replies, "ticks")),
                                  slow=True) for turns in (100_000, 1_100_000))
         return (long - short) / 2e6
+
+    def _result(self) -> Callable[[list[Reply]], Inference]:
+        """What reads a result and knows how long it must be: a lost line of scores is noticed."""
+        classes = self._classes or self.hello().classes
+        return lambda replies: _inference(replies, classes)
 
     def _ask(self, command: str, read: Callable[[list[Reply]], _T], slow: bool = False,
              reply_s: float | None = None, started: Callable[[], None] = lambda: None) -> _T:
@@ -279,13 +287,13 @@ def _identity(replies: list[Reply]) -> Identity:
                     int(fields["arena"]), fields["timer"], int(fields["stack_free"]))
 
 
-def _inference(replies: list[Reply]) -> Inference:
+def _inference(replies: list[Reply], classes: int) -> Inference:
     scores: dict[int, int] = {}
     for reply in replies:
         if reply.word == "logits":
             first, *values = map(int, reply.rest.split())
             scores.update(enumerate(values, first))
-    if not scores or sorted(scores) != list(range(len(scores))):
+    if sorted(scores) != list(range(classes)):
         raise _Damaged("logits")
-    logits = np.array([scores[i] for i in range(len(scores))], np.int32)
+    logits = np.array([scores[i] for i in range(classes)], np.int32)
     return Inference(logits, int(_one(replies, "ticks")))

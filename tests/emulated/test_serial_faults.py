@@ -29,7 +29,8 @@ def elf(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["drop", "flip", "cut"])
 @pytest.mark.parametrize("direction,place", [("request", "3:20"), ("request", "4:3"),
-                                             ("reply", "6:9"), ("reply", "9:1")])
+                                             ("reply", "6:9"), ("reply", "7:4"),
+                                             ("reply", "9:1")])
 def test_one_fault_costs_a_retry_not_the_result(elf, direction, place, kind):
     """Request 3 is a load, 4 the infer; reply 6 holds logits, 9 ends the answer."""
     fault = f"{direction}:{kind}:{place}"
