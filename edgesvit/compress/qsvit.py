@@ -11,6 +11,7 @@ import msgspec
 
 from edgesvit.compress import precision
 from edgesvit.compress.judge import Judge, Verdict
+from edgesvit.compress.prunable import Infeasible
 from edgesvit.compress.setting import Setting
 
 FIXED_LADDER = (32, 16, 12, 10, *precision.WIDTHS)
@@ -147,11 +148,22 @@ class Search:
 
 
 def search(judge: Judge, options: Options, note: Note = lambda text: None) -> Setting:
-    """The narrowest widths found that lose at most `max_drop` points on the search images."""
+    """The narrowest widths found that lose at most `max_drop` points on the search images.
+
+    Raises Infeasible where they save less than `save_memory`, or where none holds the accuracy.
+    """
     found = Search(judge, options, note)
     study = found.study()
-    widths = found.repair(found.base(study), study)
-    return found.setting(found.narrow(widths, study))
+    widths = found.narrow(found.repair(found.base(study), study), study)
+    setting, saved = found.setting(widths), found.saved(widths)
+    lost = judge.whole.accuracy - judge(setting).accuracy
+    if lost > options.max_drop or saved < options.save_memory:
+        raise Infeasible(
+            f"INFEASIBLE: {options.save_memory:g} % of float32 weights cannot be saved within "
+            f"{options.max_drop:g} points of accuracy; best point: {saved:.2f} % saved, "
+            f"{lost:.2f} points lost on {judge.whole.images} search images",
+            f"--save-memory {int(saved)}, or a larger --max-drop with --fine-tune 10", setting)
+    return setting
 
 
 def describe(judge: Judge, setting: Setting) -> Sequence[tuple[str, int, int]]:

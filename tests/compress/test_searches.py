@@ -48,6 +48,12 @@ def test_qsvit_stops_at_the_memory_asked_for(judge):
     assert 78 <= found.saved(widths) < 82
 
 
+def test_qsvit_says_what_it_cannot_save(judge):
+    with pytest.raises(Infeasible, match="INFEASIBLE: 95 %.*best point: ") as caught:
+        qsvit.search(judge, qsvit.Options(max_drop=0.5, save_memory=95))
+    assert judge(caught.value.best).accuracy >= judge.whole.accuracy - 0.5
+
+
 def test_drift_grows_as_weights_get_narrower(judge):
     drift = Drift(judge.card, judge.weights, judge.images())
     names = ("block.0.mlp.fc1_linear", "block.1.attn.q_linear")
