@@ -25,7 +25,12 @@ from edgesvit.errors import EdgesvitError  # noqa: E402
 from edgesvit.measure.protocol import SerialSession  # noqa: E402
 from edgesvit.program import interpret  # noqa: E402
 from edgesvit.report.table import table  # noqa: E402
-from tests.fakes.serial_boards import behind_pty, host_board, small_program, write_program  # noqa: E402
+from tests.fakes.serial_boards import (  # noqa: E402
+    behind_pty,
+    host_board,
+    small_program,
+    write_program,
+)
 from tests.program.programs import random_image  # noqa: E402
 
 KINDS = ("drop", "flip", "duplicate", "delay", "cut")

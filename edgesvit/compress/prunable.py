@@ -109,7 +109,7 @@ def infeasible(judge: Judging, best: Setting, max_drop: float, save_memory: floa
         return Infeasible(
             f"INFEASIBLE: the chosen groups hold too little: at the highest rate they save "
             f"{saved(whole, most):.2f} % of the program, asked are {save_memory:g} %; {point}",
-            "allow more kinds with --groups, stream among them, or ask for less: --save-memory", best)
+            "allow more kinds with --groups (stream is one), or ask for less: --save-memory", best)
     return Infeasible(
         f"INFEASIBLE: {save_memory:g} % of memory cannot be saved within {max_drop:g} points of "
         f"accuracy, which is the constraint that binds; {point}",
