@@ -52,7 +52,9 @@ def test_the_shipped_model(deployment, name):
             assert row.linked_bytes is None or row.linked_bytes <= row.region_budget_bytes
     if target.emulator:
         counts = [result.instructions_per_inference.all for result in results]
-        assert counts[0] == counts[1] and min(counts[0]) > 100_000
+        # Linux draws the place of the stack, and a C library's memset counts by its alignment.
+        drawn = 64 if target.transport == "ssh" else 0
+        assert np.abs(np.subtract(*counts)).max() <= drawn and min(counts[0]) > 100_000
         assert results[0].latency_us is None and results[0].label == "emulated"
 
 
