@@ -14,6 +14,7 @@ from edgesvit.evaluate import integer_accuracy, program_of
 from edgesvit.lower.artifact import Artifact
 from edgesvit.lower.runtimes import lower
 from edgesvit.measure.result import TargetResult, compare, require_equal, samples
+from edgesvit.measure.run import BoardRun
 from edgesvit.profiles import Profile
 from edgesvit.program import file
 from edgesvit.program.interpret import run as interpret
@@ -75,6 +76,14 @@ def deploy(deployment: Deployment, target: Target, profile: Profile, note: Note,
     `twin` runs a dense int8 network of the same shape in its place, for its time alone.
     Raises DoesNotFit, Unreachable, ResultDiffers or EdgesvitError; returns nothing unproven.
     """
+    return ready(deployment, target, profile, threads, runtime, twin)(note, progress)
+
+
+def ready(deployment: Deployment, target: Target, profile: Profile, threads: int = 1,
+          runtime: str = "native", twin: bool = False
+          ) -> Callable[[Note, Progress], TargetResult]:
+    """The first half of `deploy`: the program fits and is lowered. What it returns is the second,
+    which may run beside those of other boards."""
     hint = f"edgesvit compress --target {target.name}"
     require_fit(deployment, target, profile, hint)
     artifact = lower(deployment.path, target, runtime, deployment.calibration, twin)
@@ -82,7 +91,16 @@ def deploy(deployment: Deployment, target: Target, profile: Profile, note: Note,
     if runtime != "native":  # its own rule, known once lowered
         estimated |= artifact.linked_bytes
         memory.require_fit(deployment.program, estimated, target, profile, hint)
-    board = run_on_board(target, artifact, deployment.images, note, progress, threads)
+
+    def run(note: Note, progress: Progress) -> TargetResult:
+        board = run_on_board(target, artifact, deployment.images, note, progress, threads)
+        return _result(deployment, target, artifact, board, estimated, twin)
+
+    return run
+
+
+def _result(deployment: Deployment, target: Target, artifact: Artifact, board: BoardRun,
+            estimated: dict[str, int], twin: bool) -> TargetResult:
     return TargetResult(
         target=target.name, title=target.title,
         label="emulated" if target.emulator else "measured", runtime=artifact.runtime,

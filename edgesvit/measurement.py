@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import threading
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,15 +12,17 @@ import msgspec
 import numpy as np
 
 from edgesvit.boards.run import version
-from edgesvit.boards.windows import WindowRun, linux_board, not_for, run_linux, run_mcu
+from edgesvit.boards.windows import WindowRun, linux_board, not_for, run_linux, run_mcu, steps_linux
 from edgesvit.cost.energy import bit_aware_mj, field_mj
 from edgesvit.cost.operations import work
 from edgesvit.deploy import Deployment, require_fit
 from edgesvit.errors import EdgesvitError, UsageError
+from edgesvit.lower.artifact import Artifact
 from edgesvit.lower.runtimes import lower
 from edgesvit.measure.energy import SAME_CLOCK, Energy, energy, fit_clock, trigger_windows
+from edgesvit.measure.layers import program_layers, records
 from edgesvit.measure.measurement import Analytical, Measurement, differences, latency
-from edgesvit.measure.result import require_equal, samples
+from edgesvit.measure.result import compare, require_equal, samples
 from edgesvit.measure.windows import Plan, Windows
 from edgesvit.meters import address
 from edgesvit.meters.on_board import OnBoard
@@ -31,9 +34,14 @@ from edgesvit.run_folder import RunFolder
 from edgesvit.targets import Target
 
 Note = Callable[[str], None]
+Progress = Callable[[int], None]
 ANALYTICAL_IMAGES = 20
 # An emulator's clock follows the instructions and tells nothing: its windows are short.
 EMULATED_S, EMULATED_IDLE_S = 0.02, 0.5
+NO_WINDOWS = ("litert-kernels",)
+# Which runtimes tell what an operator takes: by a clock, and by counting in an emulator.
+LAYERS = (("native", "executorch", "xnnpack-int8", "xnnpack-fp32"), ("native", "executorch"))
+_storing = threading.Lock()  # boards are measured side by side
 
 
 @dataclass
@@ -51,32 +59,59 @@ class _Meter:
 
 
 def measure(deployment: Deployment, target: Target, profile: Profile, run: RunFolder, plan: Plan,
-            meter: str | None, note: Note, progress: Callable[[int], None] = lambda done: None,
+            meter: str | None, note: Note, progress: Progress = lambda done: None,
             threads: int = 1) -> Measurement:
     """Run the windows of `plan` on `target` with the meter at address `meter`; append the result.
 
     Whatever the meter saw is stored, in the run folder, before a fault of it is raised.
     Raises DoesNotFit, Unreachable, ResultDiffers, UsageError or EdgesvitError.
     """
+    return ready(deployment, target, profile, run, plan, meter, threads)(note, progress)
+
+
+def ready(deployment: Deployment, target: Target, profile: Profile, run: RunFolder, plan: Plan,
+          meter: str | None, threads: int = 1, layers: bool = False, runtime: str = "native"
+          ) -> Callable[[Note, Progress], Measurement]:
+    """The first half of `measure`: the program fits and is lowered. What it returns is the second,
+    which may run beside those of other boards; `layers`: also what each operator takes."""
     require_fit(deployment, target, profile, f"edgesvit compress --target {target.name}")
     if target.emulator:
         plan = Plan(min(plan.seconds, EMULATED_S), plan.windows,
                     min(plan.idle_s, EMULATED_IDLE_S))
-    artifact = lower(deployment.path, target, "native", deployment.images)
-    with _meter(meter, target) as used:
-        done = _windows(target, artifact, deployment, plan, used, note, progress, threads)
-        if used.recording:
-            used.trace = used.recording.stop()
-    require_equal(done.board.logits, deployment.expected, target.name)
-    if used.kind in address.FILES:
-        used.trace = address.module(used.kind).read(used.where)
-    result = _result(deployment, target, artifact.executable, plan, done, used.trace, threads)
-    result = _stored(result, run, used.trace)
-    if used.trace and used.trace.fault:
-        fault = used.trace.fault
-        raise type(fault)(fault.message, f"{len(used.trace.samples)} samples were kept: "
-                                         f"{run.path / result.trace}")
-    return result
+    _require_able(target, runtime, layers)
+    artifact = lower(deployment.path, target, runtime, deployment.calibration)
+
+    def measured(note: Note, progress: Progress) -> Measurement:
+        with _meter(meter, target) as used:
+            done = _windows(target, artifact, deployment, plan, used, note, progress, threads,
+                            layers)
+            if used.recording:
+                used.trace = used.recording.stop()
+        if artifact.exact:
+            require_equal(done.board.logits, deployment.expected, target.name)
+        if used.kind in address.FILES:
+            used.trace = address.module(used.kind).read(used.where)
+        result = _result(deployment, target, artifact, plan, done, used.trace, threads)
+        with _storing:
+            result = _stored(result, run, used.trace)
+        if used.trace and used.trace.fault:
+            fault = used.trace.fault
+            raise type(fault)(fault.message, f"{len(used.trace.samples)} samples were kept: "
+                                             f"{run.path / result.trace}")
+        return result
+
+    return measured
+
+
+def _require_able(target: Target, runtime: str, layers: bool) -> None:
+    """UsageError for what the runner of a runtime cannot do."""
+    if runtime in NO_WINDOWS:
+        raise UsageError(f"--runtime {runtime}: its runner is a Python program and repeats nothing",
+                         f"edgesvit deploy --target {target.name} --runtime {runtime}")
+    if layers and runtime not in LAYERS[target.emulator is not None]:
+        where = "an emulated board" if target.emulator else "a board"
+        raise UsageError(f"--layers: on {where} {runtime} does not tell what each operator takes",
+                         "--runtime native")
 
 
 @contextmanager
@@ -101,12 +136,13 @@ def _meter(where: str | None, target: Target):
         opened.close()
 
 
-def _windows(target: Target, artifact, deployment: Deployment, plan: Plan, used: _Meter,
-             note: Note, progress: Callable[[int], None], threads: int) -> WindowRun:
+def _windows(target: Target, artifact: Artifact, deployment: Deployment, plan: Plan, used: _Meter,
+             note: Note, progress: Progress, threads: int, layers: bool) -> WindowRun:
     if target.kind == "mcu":
         if used.on_board:
             raise not_for(target, used.kind)
-        done = run_mcu(target, artifact, deployment.images, plan, note, progress)
+        done = run_mcu(target, artifact, deployment.images, plan, note, progress,
+                       deployment.program if layers else None)
     else:
         with linux_board(target, artifact, deployment.images, note, used.on_board) as board:
             sensor: OnBoard | None = None
@@ -114,6 +150,8 @@ def _windows(target: Target, artifact, deployment: Deployment, plan: Plan, used:
                 sensor = address.module(used.kind).open_meter(used.where, board.run)
             done = run_linux(board, target, artifact, deployment.images, plan, threads,
                              sensor.sampler if sensor else ())
+            if layers:
+                done.steps = steps_linux(board, target, artifact, done.board, threads)
         if sensor:
             used.trace = Trace(sensor.about, sensor.samples(done.lines), np.zeros((0, 2)))
     if target.emulator:
@@ -122,7 +160,7 @@ def _windows(target: Target, artifact, deployment: Deployment, plan: Plan, used:
     return done
 
 
-def _result(deployment: Deployment, target: Target, executable: Path, plan: Plan,
+def _result(deployment: Deployment, target: Target, artifact: Artifact, plan: Plan,
             done: WindowRun, trace: Trace | None, threads: int) -> Measurement:
     label = "emulated" if target.emulator else "measured"
     spent, warnings = None, []
@@ -133,14 +171,17 @@ def _result(deployment: Deployment, target: Target, executable: Path, plan: Plan
     if after.get("throttled") not in (None, "0x0"):
         warnings.append(f"the board was throttled: {after['throttled']}")
     return Measurement(
-        target=target.name, title=target.title, label=label, model=deployment.name,
+        target=target.name, title=target.title, label=label, runtime=artifact.runtime,
+        model=deployment.name,
         program_crc32=file.crc32(deployment.path),
-        executable_sha256=hashlib.sha256(executable.read_bytes()).hexdigest(),
-        threads=threads, images=len(deployment.images), logits_equal=len(deployment.images),
+        executable_sha256=hashlib.sha256(artifact.executable.read_bytes()).hexdigest(),
+        threads=threads, images=len(deployment.images),
+        logits_equal=compare(done.board.logits, deployment.expected)["logits_equal"],
         plan={"seconds": plan.seconds, "windows": plan.windows, "idle_s": plan.idle_s},
         inferences=[window.inferences for window in done.windows.work],
         latency_us=latency(done.windows.work),
         instructions_per_inference=samples(done.board.instructions),
+        layers=records(program_layers(deployment.program, done.steps)) if done.steps else [],
         energy=spent, meter=trace.about if trace else None,
         analytical=analytical(deployment.program, deployment.images),
         environment={"host": platform.platform(), "processor": platform.machine()}
@@ -204,7 +245,8 @@ def analytical(program: Program, images: np.ndarray) -> Analytical:
 def _stored(result: Measurement, run: RunFolder, trace: Trace | None) -> Measurement:
     """`result` in results.jsonl, the trace beside it; with how it differs from the one before."""
     earlier = [record for record in run.results()
-               if record.get("kind") == "measure" and record.get("target") == result.target]
+               if record.get("kind") == "measure" and record.get("target") == result.target
+               and record.get("runtime", "native") == result.runtime]
     warnings = list(result.warnings)
     if earlier:
         warnings += [f"not comparable with the result before it: {why}" for why in

@@ -46,6 +46,8 @@ class Flash(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pyocd: str = ""  # --target
     probe_rs: str = ""  # --chip
     esptool: str = ""  # --chip
+    uf2_board: str = ""  # Board-ID in the INFO_UF2.TXT of its disk: RPI-RP2
+    uf2_family: int = 0  # of the chip, as UF2 files name it: 0xE48BFF56 is the RP2040
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

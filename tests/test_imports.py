@@ -28,7 +28,7 @@ EXCEPTIONS = {(f"program/build/{name}.py", "models")
 EXCEPTIONS |= {(f"meters/{name}.py", "boards") for name in ("port", "detect")}
 # A runtime whose files PyTorch writes: imported when it lowers something.
 WITH_TORCH = {f"lower/executorch/{name}.py"
-              for name in ("export", "floats", "operators", "quantize")}
+              for name in ("delegate", "export", "floats", "operators", "quantize")}
 
 
 def modules(folder: str) -> list[Path]:

@@ -14,10 +14,12 @@ timeout -s KILL "$limit_s" "$@" </dev/null 3<&- & job=$!
 exec 3<&-; wait "$job"; code=$?; kill "$watch"; exit $((code == 255 ? 254 : code))
 """
 
-# The SHA-256 of those of the files "$2"... that are in folder $1; makes the folder.
+# The SHA-256 of those of the files "$2"... that are in folder $1, then, after an empty line, of
+# those that arrived whole before an earlier copy was cut; makes the folder.
 LOOK = """
 mkdir -p "$1"/.incoming && cd "$1" && shift || exit
 sha256sum "$@" 2>/dev/null
+echo; cd .incoming && sha256sum "$@" 2>/dev/null
 true
 """
 

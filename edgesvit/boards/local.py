@@ -24,7 +24,7 @@ class _Program(ctypes.Structure):
                 ("crc", ctypes.c_uint32), ("arena_bytes", ctypes.c_uint32),
                 ("input_bytes", ctypes.c_uint32), ("classes", ctypes.c_uint16),
                 ("operators", ctypes.c_uint16), ("time_steps", ctypes.c_uint8),
-                ("crew", ctypes.c_void_p)]
+                ("crew", ctypes.c_void_p), ("widened", ctypes.c_void_p)]
 
 
 def aligned(count: int) -> np.ndarray:

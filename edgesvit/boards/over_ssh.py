@@ -28,10 +28,12 @@ def run_ssh(target: Target, artifact: Artifact, images: np.ndarray, note: Callab
         require_glibc(artifact.glibc, before["glibc"], target.name)
         data = Path(folder, "images.bin")
         data.write_bytes(np.ascontiguousarray(images, np.uint8).tobytes())
-        board.put([artifact.executable, *artifact.files, data], FOLDER)
+        files = [artifact.executable, *artifact.files, data]
+        copied = board.put(files, FOLDER)
         argv = artifact.command(FOLDER, f"{FOLDER}/{data.name}", threads)
         run = read_runner(board.run(argv, DEADLINE_S, IDLE_S), len(images), target.name)
-        run.environment |= {"before": before, "after": board.describe()}
+        run.environment |= {"before": before, "after": board.describe(), "copied_bytes": sum(
+            path.stat().st_size for path in files if path.name in copied)}
     if target.emulator:
         run.latency_us = None  # the clock is the emulator's speed
     return run

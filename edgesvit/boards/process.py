@@ -7,30 +7,58 @@ import select
 import signal
 import subprocess
 import tempfile
+import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import IO
 
 from edgesvit.errors import EdgesvitError, Unreachable
 
 _PR_SET_PDEATHSIG = 1
+# Looked up here: between fork and exec a lock that another thread held would never open.
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+_started: weakref.WeakSet[subprocess.Popen] = weakref.WeakSet()
+_ending = threading.Event()
 
 
 def _die_with_parent() -> None:
-    # Linux only: the kernel kills the child when this process ends for whatever reason, so an
-    # emulator cannot be left behind by a crash that skips every `finally`.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Linux only: the kernel kills the child when the thread that started it ends for whatever
+    # reason, so an emulator cannot be left behind by a crash that skips every `finally`.
+    if _prctl:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def start(argv: Sequence[str], **popen) -> subprocess.Popen:
     """Start `argv` in a process group of its own; it is killed when this process dies.
 
     The group of its own keeps a Ctrl-C in the terminal from reaching the child before we have
-    written what we know; `stop` ends the whole group.
+    written what we know; `stop` ends the whole group. Raises KeyboardInterrupt while `ending`.
     """
-    return subprocess.Popen(
+    if _ending.is_set():
+        raise KeyboardInterrupt
+    process = subprocess.Popen(
         list(argv), preexec_fn=_die_with_parent, start_new_session=True, **popen)
+    _started.add(process)
+    return process
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """While in it nothing new is started, by any thread."""
+    _ending.set()
+    try:
+        yield
+    finally:
+        _ending.clear()
+
+
+def stop_all() -> None:
+    """End every process that was started here and still runs, whoever waits for it."""
+    for process in list(_started):
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def stop(process: subprocess.Popen, grace_s: float = 2.0) -> None:

@@ -39,7 +39,7 @@ def run_qemu_user(target: Target, artifact: Artifact, images: np.ndarray, thread
         emulator += ["-L", str(artifact.root)]
     with placed(artifact) as folder:
         counts = folder / "counts"
-        plugin = _plugin_flags(emulator, folder / artifact.executable.name, counts)
+        plugin = plugin_flags(emulator, folder / artifact.executable.name, counts)
         run = _run([*emulator, *plugin], folder, artifact, target, images, threads)
         # Clock and resident memory under emulation are the emulator's own, not a board's.
         run.latency_us = None
@@ -90,7 +90,8 @@ def counting_plugin() -> Path:
                  "libcount.so", depends=[folder / "qemu_plugin.h"])
 
 
-def _plugin_flags(emulator: list[str], runner: Path, counts: Path) -> list[str]:
+def plugin_flags(emulator: list[str], runner: Path, counts: Path) -> list[str]:
+    """For `emulator`: write to `counts` what each inference of `runner` takes; [] if it cannot."""
     plugin = counting_plugin()
     begin, end = (_symbol(runner, f"edgesvit_roi_{edge}") for edge in ("begin", "end"))
     flags = ["-plugin", f"{plugin},begin={begin:#x},end={end:#x},out={counts}"]

@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -45,6 +46,7 @@ class SshBoard:
                  connect_timeout_s: float = 8):
         check_host(host)
         self.host = host
+        self._port = port
         self._options = [*options, *(["-o", f"Port={port}"] if port else [])]
         self._connect_timeout_s = connect_timeout_s
         self._folder: Path | None = None  # our control socket, and what ssh says
@@ -70,7 +72,8 @@ class SshBoard:
         deadline = time.monotonic() + self._connect_timeout_s + 3
         while not (self._folder / "socket").exists():
             if self._master.poll() is not None or time.monotonic() > deadline:
-                error = explain(self._said() or "timed out", self.host)
+                error = explain(self._said() or "timed out", self.host, self._by_hand(),
+                                self._port)
                 self.close()
                 raise error
             time.sleep(0.02)
@@ -87,19 +90,22 @@ class SshBoard:
         """Copy `files` into `folder`, relative to the home on the board; returns what was copied.
 
         A file that is there with the same SHA-256 is left alone. The others are copied beside it,
-        checked, then renamed: a copy that was cut is never taken for the file.
+        checked, then renamed: a copy that was cut is never taken for the file, and what arrived
+        whole before the cut is not copied again.
         """
         wanted = {shell.safe(path.name): path for path in files}
         if len(wanted) != len(files):
             raise UsageError(f"two files for the board have one name: {', '.join(map(str, files))}",
                              "rename one of them")
         deadline_s = SHELL_S + sum(path.stat().st_size for path in files) / SLOWEST_BYTES_PER_S
-        there = self._shell(shell.LOOK, shell.safe(folder), *wanted, deadline_s=deadline_s)
+        told = self._shell(shell.LOOK, shell.safe(folder), *wanted, deadline_s=deadline_s)
+        there, _, arrived = (part.splitlines() for part in f"\n{told}".partition("\n\n"))
         lines = [f"{_sha256(path)}  {name}" for name, path in wanted.items()]
-        lines = [line for line in lines if line not in there.splitlines()]
-        names = tuple(line.partition("  ")[2] for line in lines)
+        lines = [line for line in lines if line not in there]
+        names = tuple(line.partition("  ")[2] for line in lines if line not in arrived)
         if names:
             self._copy([wanted[name] for name in names], folder, deadline_s)
+        if lines:
             self._shell(shell.COMMIT, folder, *lines, deadline_s=deadline_s)
         return names
 
@@ -158,7 +164,7 @@ class SshBoard:
             raise
         except EdgesvitError as error:  # scp's protocol has no word for a full disk
             self._shell(shell.DISCARD, folder)
-            hint = f"is the board's disk full? look: ssh {self.host} df -h ."
+            hint = f"is the board's disk full? look: {self._by_hand()} df -h ."
             raise EdgesvitError(error.message, hint) from None
 
     def _finish(self, argv: Sequence[str], deadline_s: float, what: str) -> str:
@@ -170,7 +176,7 @@ class SshBoard:
         except subprocess.TimeoutExpired:
             self.close()
             raise Unreachable(f"{what}: not done after {deadline_s:.0f} s",
-                              f"is the board overloaded? try: ssh {self.host} uptime") from None
+                              f"is the board overloaded? try: {self._by_hand()} uptime") from None
         finally:
             stop(process)
         self._judge(process.returncode, errors, what)
@@ -190,7 +196,7 @@ class SshBoard:
         reason = last_line(errors) or f"exit status {status}"
         if 128 < status <= 192:
             reason = f"killed by signal {status - 128}"
-        raise EdgesvitError(f"{what}: {reason}", f"look on the board: ssh {self.host}")
+        raise EdgesvitError(f"{what}: {reason}", f"look on the board: {self._by_hand()}")
 
     def _alive(self, patience_s: float = 0.0) -> bool:
         """Whether the connection still stands after waiting this long for its end."""
@@ -212,6 +218,10 @@ class SshBoard:
                "ConnectTimeout": str(math.ceil(self._connect_timeout_s))}
         return [*self._options, *(part for key, value in own.items()
                                   for part in ("-o", f"{key}={value}"))]
+
+    def _by_hand(self) -> str:
+        """What a person types to get on the board."""
+        return shlex.join(["ssh", *self._options, self.host])
 
     def _said(self) -> str:
         """What the client that holds the connection wrote to stderr."""

@@ -6,11 +6,12 @@ import click
 import msgspec
 
 from edgesvit.cli import options
-from edgesvit.cli.output import error_record, note, print_error, print_json, progress
+from edgesvit.cli.boards import Run, failures, leave, on_boards
+from edgesvit.cli.output import note, print_json
 from edgesvit.data.dataset import Dataset
 from edgesvit.deploy import Deployment, prepare, require_fit
-from edgesvit.deploy import deploy as deploy_to
-from edgesvit.errors import DoesNotFit, EdgesvitError, UsageError
+from edgesvit.deploy import ready as ready_for
+from edgesvit.errors import DoesNotFit, UsageError
 from edgesvit.profiles import Profile
 from edgesvit.report.deployment import deployment_table
 from edgesvit.run_folder import RunFolder
@@ -40,6 +41,7 @@ def deploy(names: tuple[str, ...], model: str | None, data: str | None, images: 
     """Make a model fit a board, put it there, run it and prove that the result is right.
 
     The table is the answer; every result is also appended to results.jsonl in the run folder.
+    Several boards work side by side, this machine itself before them.
     """
     targets = options.target_list(names)
     source = options.model_folder(model)
@@ -53,28 +55,21 @@ def deploy(names: tuple[str, ...], model: str | None, data: str | None, images: 
     if dry_run:
         _print_flashing(as_given, targets, runtime, as_json)
         return
-    results, errors = [], []
-    for target in targets:
-        try:
-            fitting = options.profile_for(profile, target)
-            deployment = _fitting(as_given, source, folder, held_out, target, fitting, no_compress)
-            with progress(target.name, images) as done:
-                result = deploy_to(deployment, target, fitting, note, done, threads,
-                                   runtime, twin)
-            folder.append_result(msgspec.to_builtins(result))
-            results.append(result)
-        except EdgesvitError as error:
-            errors.append((target.name, error))
-            print_error(error)
+
+    def ready(target: Target) -> Run:
+        fitting = options.profile_for(profile, target)
+        deployment = _fitting(as_given, source, folder, held_out, target, fitting, no_compress)
+        return ready_for(deployment, target, fitting, threads, runtime, twin)
+
+    results, failed = on_boards(targets, images, ready, lambda result: folder.append_result(
+        msgspec.to_builtins(result)))
     if as_json:
-        print_json({
-            "command": "deploy", "results": msgspec.to_builtins(results),
-            "errors": [{"target": name, **error_record(error)} for name, error in errors]})
+        print_json({"command": "deploy", "results": msgspec.to_builtins(results),
+                    "errors": failures(failed)})
     elif results:
         click.echo(deployment_table(results))
         note(f"results: {folder.results_path}")
-    if errors:
-        raise click.exceptions.Exit(errors[0][1].exit_code)
+    leave(failed)
 
 
 def _fitting(as_given: Deployment, source: RunFolder, folder: RunFolder, data: Dataset,

@@ -4,13 +4,15 @@ import click
 import msgspec
 
 from edgesvit.cli import options
-from edgesvit.cli.output import error_record, note, print_error, print_json, progress
+from edgesvit.cli.boards import Run, failures, leave, on_boards
+from edgesvit.cli.output import note, print_json
 from edgesvit.deploy import prepare
-from edgesvit.errors import EdgesvitError, UsageError
+from edgesvit.errors import UsageError
 from edgesvit.measure.windows import Plan
-from edgesvit.measurement import measure as measure_on
+from edgesvit.measurement import ready as ready_for
 from edgesvit.meters import address
 from edgesvit.report.measurement import measurement_table
+from edgesvit.targets import Target
 
 
 @click.command(
@@ -33,16 +35,20 @@ from edgesvit.report.measurement import measurement_table
               help="Seconds of rest before them, for the power that is not the inference's.")
 @options.profile
 @options.run
+@options.runtime
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
               help="Threads that share the work of one image, on boards with Linux.")
+@click.option("--layers", is_flag=True,
+              help="Also what each operator takes, in runs of their own.")
 @options.as_json
 def measure(names: tuple[str, ...], meter: str | None, model: str | None, data: str | None,
             images: int, seconds: float, windows: int, idle: float, profile: str | None,
-            run: str | None, threads: int, as_json: bool) -> None:
+            run: str | None, runtime: str, threads: int, layers: bool, as_json: bool) -> None:
     """Measure time and energy of an inference on a board, in windows of many inferences.
 
     Every result, with all samples and the conditions it was taken in, is appended to results.jsonl
-    in the run folder; `edgesvit report` compares them. Where board or meter is emulated, time is
+    in the run folder; `edgesvit report` compares them. Several boards work side by side, this
+    machine itself before them. Where board or meter is emulated, time is
     not shown and energy says that it is emulated.
     """
     targets = options.target_list(names)
@@ -62,22 +68,19 @@ def measure(names: tuple[str, ...], meter: str | None, model: str | None, data: 
     if images > len(held_out):
         raise UsageError(f"{held_out.name} has {len(held_out)} held-out images, not {images}",
                          f"--images {len(held_out)}")
-    ready = prepare(source, folder, held_out, images)
+    prepared = prepare(source, folder, held_out, images,
+                       options.calibration(data, source, runtime, False))
     plan = Plan(seconds, windows, idle)
-    results, errors = [], []
-    for target in targets:
-        try:
-            with progress(target.name, images) as done:
-                results.append(measure_on(ready, target, options.profile_for(profile, target),
-                                          folder, plan, meter, note, done, threads))
-        except EdgesvitError as error:
-            errors.append((target.name, error))
-            print_error(error)
+
+    def ready(target: Target) -> Run:
+        return ready_for(prepared, target, options.profile_for(profile, target), folder, plan,
+                         meter, threads, layers, runtime)
+
+    results, failed = on_boards(targets, images, ready)
     if as_json:
         print_json({"command": "measure", "results": msgspec.to_builtins(results),
-                    "errors": [{"target": name, **error_record(error)} for name, error in errors]})
+                    "errors": failures(failed)})
     elif results:
         click.echo(measurement_table(msgspec.to_builtins(results)))
         note(f"results: {folder.results_path}")
-    if errors:
-        raise click.exceptions.Exit(errors[0][1].exit_code)
+    leave(failed)

@@ -61,8 +61,9 @@ def calibration(name: str | None, source: RunFolder, runtime: str, twin: bool
 
 
 def target_list(names: tuple[str, ...]) -> list[Target]:
-    """The targets of repeated or comma-separated `--target` options."""
-    return [registry.load(name) for group in names for name in group.split(",") if name]
+    """The targets of repeated or comma-separated `--target` options, each once."""
+    once = dict.fromkeys(name for group in names for name in group.split(",") if name)
+    return [registry.load(name) for name in once]
 
 
 def profile_for(name: str | None, target: Target) -> Profile:

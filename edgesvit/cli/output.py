@@ -17,7 +17,7 @@ console = Console(stderr=True, highlight=False)
 
 def note(text: str) -> None:
     """One line for the person watching, on stderr."""
-    console.print(text, style="dim", soft_wrap=True)
+    console.print(text, style="dim", soft_wrap=True, markup=False)
 
 
 def print_json(answer: dict) -> None:
@@ -42,11 +42,15 @@ def print_error(error: EdgesvitError, as_json: bool = False) -> int:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr; call it with how many are done. Silent when not a terminal."""
+def progress(total: int) -> Iterator[Callable[[str], Callable[[int], None]]]:
+    """Progress bars on stderr: call it with a title for a bar, call that with how many are done.
+    Silent when not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True,
                   disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        def add(title: str) -> Callable[[int], None]:
+            task = bar.add_task(title, total=total)
+            return lambda done: bar.update(task, completed=done)
+
+        yield add

@@ -18,8 +18,8 @@ from edgesvit.run_folder import RunFolder
 def report(runs: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
     """Compare what `edgesvit measure` wrote to the run folders RUN.
 
-    The newest result of each run and target. Below the table: why results of one target are not
-    comparable, if they are not.
+    The newest result of each run, target and runtime. Below the table: why results of one target
+    are not comparable, if they are not.
     """
     newest = [{**result, "run": run} for run in runs for result in _newest(run)
               if not names or result["target"] in names]
@@ -37,20 +37,24 @@ def report(runs: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None
 
 
 def _newest(run: str) -> list[dict]:
-    """The last measurement of each target in a run folder."""
+    """The last measurement of each target and runtime in a run folder."""
     last = {}
     for result in RunFolder(run).results():
         if result.get("kind") == "measure":
-            last[result["target"]] = result
+            last[_which(result)] = result
     return list(last.values())
 
 
+def _which(result: dict) -> tuple[str, str]:
+    return result["target"], result.get("runtime", "native")
+
+
 def _told(results: list[dict]) -> list[dict]:
-    """Each result that cannot be compared with the first one of its target, and why."""
-    first: dict[str, dict] = {}
+    """Each result that cannot be compared with the first one of its kind, and why."""
+    first: dict[tuple[str, str], dict] = {}
     told = []
     for result in results:
-        other = first.setdefault(result["target"], result)
+        other = first.setdefault(_which(result), result)
         if why := differences(other, result):
             told.append({"target": result["target"], "runs": [other["run"], result["run"]],
                          "why": why})

@@ -41,7 +41,7 @@ def linux_runner(target: Target) -> Path:
     compiler = "aarch64-linux-gnu-gcc" if "aarch64" in target.isa else "cc"
     flags = [*STRICT, "-D_GNU_SOURCE", "-O3", "-static", "-pthread", *target.compiler_flags,
              *includes()]
-    own = [folder / name for name in ("runner.c", "probe.c", "windows.c")]
+    own = [folder / name for name in ("runner.c", "probe.c", "windows.c", "layers.c")]
     return build(compiler, [*own, *sources], flags, "edgesvit-runner", headers)
 
 

@@ -48,6 +48,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     title: str
     label: str
+    runtime: str = "native"
     model: str
     program_crc32: str
     executable_sha256: str
@@ -58,6 +59,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     inferences: list[int]  # of each window
     latency_us: Latency | None
     instructions_per_inference: Samples | None
+    layers: list[dict] = []  # as measure/layers.py has them, where they were asked for
     energy: Energy | None
     meter: About | None
     analytical: Analytical

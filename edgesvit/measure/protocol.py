@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -56,6 +57,14 @@ class Inference(NamedTuple):
 
     logits: np.ndarray  # int32 [classes]
     ticks: int  # of the board's timer
+
+
+class _Step(NamedTuple):
+    """What one step answers; the logits come with the last."""
+
+    next: int
+    ticks: int
+    logits: np.ndarray | None
 
 
 def crc16(data: bytes) -> int:
@@ -142,6 +151,22 @@ class SerialSession:
         without room to keep the input.
         """
         return self._ask(f"repeat {turns}", self._result(), slow=True, started=started)
+
+    def steps(self, image: np.ndarray, operators: int) -> tuple[list[int], list[int], np.ndarray]:
+        """Load `image` [H, W, C] uint8 and run a program of so many operators one by one.
+
+        The operators at which the steps begin, the ticks of each step, and the logits.
+        """
+        self.load(np.ascontiguousarray(image, np.uint8).tobytes())
+        classes = self._classes or self.hello().classes
+        firsts, ticks, step = [], [], _Step(0, 0, None)
+        while step.next < operators:
+            firsts.append(step.next)
+            step = self._ask(f"step {step.next}",
+                             partial(_step, first=step.next, operators=operators,
+                                     classes=classes), slow=True)
+            ticks.append(step.ticks)
+        return firsts, ticks, step.logits
 
     def check(self) -> bool:
         """Run the program's self-check vector: True when the board got the very same logits.
@@ -297,3 +322,11 @@ def _inference(replies: list[Reply], classes: int) -> Inference:
         raise _Damaged("logits")
     logits = np.array([scores[i] for i in range(classes)], np.int32)
     return Inference(logits, int(_one(replies, "ticks")))
+
+
+def _step(replies: list[Reply], first: int, operators: int, classes: int) -> _Step:
+    following, ticks = int(_one(replies, "step")), int(_one(replies, "ticks"))
+    if not first < following <= operators:
+        raise _Damaged("step")  # or another program: it would never end
+    return _Step(following, ticks,
+                 _inference(replies, classes).logits if following >= operators else None)

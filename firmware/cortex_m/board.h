@@ -25,8 +25,12 @@ board_image board_load(void);
 /* Sizes from the linker, high-water marks from the paint laid at boot. */
 board_memory board_memory_now(void);
 
-/* Timer ticks of work() alone, with no interrupt but the timer's own wrap. */
-uint64_t board_measure(void (*work)(void));
+/* Timer ticks of work() alone, with no interrupt but the timer's own wrap. The trigger is up
+ * meanwhile, unless `quiet`. */
+uint64_t board_measure(void (*work)(void), int quiet);
+
+/* A pulse of a few microseconds on the trigger: its falling edge is MLPerf Tiny's time stamp. */
+void board_pulse(void);
 
 /* Exactly 2 * turns instructions: a decrement and a branch. */
 void board_spin(uint32_t turns);

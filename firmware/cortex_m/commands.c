@@ -81,29 +81,36 @@ static void send_logits(void)
     }
 }
 
-/* Run the loaded input `turns` times, unless this number was answered before: then the answer was
- * lost on the way, and the logits are still there. */
-static void answer_run(uint32_t turns)
+static void send_result(int with_logits)
 {
-    if (board.number == 0 || board.number != board.answered) {
-        running();
-        board.answered = 0;
-        if (work_run(turns) != ESV_OK) {
-            error("program", esv_status_text(work.status));
-            return;
-        }
-        board.answered = board.number;
+    if (with_logits) {
+        send_logits();
     }
-    send_logits();
     reply_begin(board.number, "ticks");
     reply_unsigned(work.ticks);
     reply_end();
     reply_ready(board.number);
 }
 
+/* The answer was lost on the way: what it said is still there. */
 static int is_repeated(void)
 {
     return board.number != 0 && board.number == board.answered;
+}
+
+/* Run the loaded input `turns` times, unless this number was answered before. */
+static void answer_run(uint32_t turns)
+{
+    if (!is_repeated()) {
+        running();
+        board.answered = 0;
+        if (work_run(turns, 0) != ESV_OK) {
+            error("program", esv_status_text(work.status));
+            return;
+        }
+        board.answered = board.number;
+    }
+    send_result(1);
 }
 
 static void infer(const char *arguments)
@@ -128,6 +135,35 @@ static void repeat(const char *arguments)
     } else {
         answer_run(turns);
     }
+}
+
+/* Whether step N may run: the first after a whole load, or the one behind the last. */
+static int is_next(uint32_t first)
+{
+    return work.loaded_bytes ? first == 0 && work.loaded_bytes == work.program.input_bytes
+                             : first == work.step && first < work.program.operators && first > 0;
+}
+
+static void step(const char *arguments)
+{
+    uint32_t first;
+    if (!protocol_number(&arguments, &first)) {
+        error("argument", "step N, the operator at which it begins");
+        return;
+    }
+    if (!is_repeated()) {
+        if (!is_next(first)) {
+            error("input", "load the whole input, then step 0, then what each step tells");
+            return;
+        }
+        running();
+        work_step();
+        board.answered = board.number;
+    }
+    reply_begin(board.number, "step");
+    reply_unsigned(work.step);
+    reply_end();
+    send_result(work.step == work.program.operators);
 }
 
 static void check(const char *arguments)
@@ -159,7 +195,7 @@ static void loop(const char *arguments)
         return;
     }
     running();
-    uint64_t ticks = board_measure(spin);
+    uint64_t ticks = board_measure(spin, 0);
     reply_begin(board.number, "ticks");
     reply_unsigned(ticks);
     reply_end();
@@ -194,6 +230,7 @@ static const struct {
     {"load", 1, load, "OFFSET HEX: put up to 128 input bytes at OFFSET"},
     {"infer", 1, infer, "run the loaded input: class scores and timer ticks"},
     {"repeat", 1, repeat, "N: run the last loaded input N times"},
+    {"step", 1, step, "N: run the loaded input up to the next operator alone"},
     {"check", 1, check, "run the self-check vector of the program"},
     {"loop", 0, loop, "N: timer ticks of 2 N instructions"},
     {"memory", 0, memory, "bytes linked and bytes used"},

@@ -50,10 +50,20 @@ static uint8_t next_byte(void)
     return uart_get();
 }
 
-uint64_t board_measure(void (*work)(void))
+enum { PULSE_US = 4 };
+
+void board_pulse(void)
+{
+    board_trigger(1);
+    for (volatile uint32_t i = 0; i < CLOCK_HZ / 1000000 * PULSE_US / 4; i++) {
+    }
+    board_trigger(0);
+}
+
+uint64_t board_measure(void (*work)(void), int quiet)
 {
     wake_on_any_line(0);
-    board_trigger(1);
+    board_trigger(!quiet);
     timer_start();
     work();
     uint64_t ticks = timer_stop();

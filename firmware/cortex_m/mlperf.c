@@ -64,6 +64,7 @@ static void profile(const char *arguments)
 static void timestamp(const char *arguments)
 {
     (void)arguments;
+    board_pulse();
     lap();
 }
 
@@ -83,9 +84,12 @@ static void take_bytes(const char *hex)
 {
     uint8_t bytes[PROTOCOL_LINE_BYTES / 2];
     int32_t count = protocol_hex(hex, bytes, sizeof bytes);
-    if (count <= 0 || (uint32_t)count > expected_bytes - received_bytes) {
-        refuse("db: no hex bytes, or more than expected: ", hex);
+    if (count <= 0 || expected_bytes == 0) {
+        refuse("db: no hex bytes, or none expected: ", hex);
         return;
+    }
+    if ((uint32_t)count > expected_bytes - received_bytes) { /* what is over does not count */
+        count = (int32_t)(expected_bytes - received_bytes);
     }
     work_load(received_bytes, bytes, (uint32_t)count);
     received_bytes += (uint32_t)count;
@@ -129,7 +133,7 @@ static void data(const char *arguments)
 
 static int runs(uint32_t turns)
 {
-    if (turns && work_run(turns) != ESV_OK) {
+    if (turns && work_run(turns, 1) != ESV_OK) {
         refuse("infer: ", esv_status_text(work.status));
         return 0;
     }
@@ -138,8 +142,8 @@ static int runs(uint32_t turns)
 
 static void infer(const char *arguments)
 {
-    uint32_t turns, warmups = DEFAULT_WARMUPS;
-    if (!protocol_number(&arguments, &turns) || turns == 0 || turns > MOST_RUNS ||
+    uint32_t turns = 1, warmups = DEFAULT_WARMUPS;
+    if ((*arguments && !protocol_number(&arguments, &turns)) || turns == 0 || turns > MOST_RUNS ||
         (*arguments && !protocol_number(&arguments, &warmups)) || warmups > MOST_RUNS) {
         refuse("infer N W: ", arguments);
         return;
@@ -158,10 +162,12 @@ static void infer(const char *arguments)
     }
     put("m-warmup-done\r\n");
     line("m-infer-start-", turns, "");
-    lap();
+    lap(); /* told before the pulse: the line is not sent while a meter counts */
+    board_pulse();
     if (!runs(turns)) {
         return;
     }
+    board_pulse();
     lap();
     put("m-infer-done\r\n");
     results("");

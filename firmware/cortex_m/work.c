@@ -5,6 +5,15 @@
 
 board_work work;
 
+/* The memory behind the arena holds an input, and behind it as many unpacked weights as fit. */
+static void widen(void)
+{
+    uint32_t kept = (work.program.input_bytes + 15) / 16 * 16;
+    if (work.image.spare_bytes > kept) {
+        esv_widen(&work.program, work.image.spare + kept, work.image.spare_bytes - kept);
+    }
+}
+
 void work_open(void)
 {
     work.image = board_load();
@@ -13,6 +22,8 @@ void work_open(void)
         work.refused = esv_status_text(status);
     } else if (work.program.arena_bytes > work.image.arena_bytes) {
         work.refused = "needs a larger arena than was linked";
+    } else {
+        widen();
     }
 }
 
@@ -64,19 +75,37 @@ static void run(void)
     }
 }
 
-esv_status work_run(uint32_t turns)
+esv_status work_run(uint32_t turns, int quiet)
 {
     work.turns = turns;
     work.loaded_bytes = 0;
+    work.step = work.program.operators;
     restore(); /* before the clock starts: an input that was received in place is not copied */
-    work.ticks = board_measure(run);
+    work.ticks = board_measure(run, quiet);
     work.all_ticks += work.ticks;
     return work.status;
+}
+
+static void step(void)
+{
+    work.step = esv_run_step(&work.program, work.image.arena, work.step);
+}
+
+void work_step(void)
+{
+    if (work.loaded_bytes) { /* the first: restored before the clock starts, as in work_run */
+        work.loaded_bytes = 0;
+        work.step = 0;
+        restore();
+    }
+    work.ticks = board_measure(step, 0);
+    work.all_ticks += work.ticks;
 }
 
 esv_status work_check(void)
 {
     work.loaded_bytes = 0;
+    work.step = work.program.operators;
     work.status = esv_check(&work.program, work.image.arena);
     return work.status;
 }

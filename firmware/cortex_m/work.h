@@ -12,6 +12,7 @@ typedef struct {
     uint32_t loaded_bytes; /* of the input, from its start, since the last run */
     int kept;              /* a whole input lies in the spare memory, ready to run again */
     uint32_t turns;        /* of the run going on */
+    uint32_t step;         /* the operator that work_step runs next */
     uint64_t ticks;        /* of the last run, all its turns */
     uint64_t all_ticks;    /* of all runs since boot */
     esv_status status;     /* of the last run or check */
@@ -31,8 +32,13 @@ const char *work_load(uint32_t offset, const uint8_t *bytes, uint32_t count);
 /* Where the input lies: bytes (input_bytes,). */
 const uint8_t *work_input(void);
 
-/* Run the loaded input `turns` times, measured; more than once only where it is kept. */
-esv_status work_run(uint32_t turns);
+/* Run the loaded input `turns` times, measured, the trigger up unless `quiet`; more than once only
+ * where it is kept. */
+esv_status work_run(uint32_t turns, int quiet);
+
+/* Run one step of the loaded input, measured: the first after a whole load, then one after the other
+ * until `step` is program.operators. */
+void work_step(void);
 
 /* Run the self-check vector. */
 esv_status work_check(void);

@@ -9,12 +9,12 @@
  * The file is checked once for each thread that runs it: nothing is read or written outside the
  * tensors, whatever it holds.
  */
-#include <cstdio>
 #include <cstring>
 
 #include <executorch/runtime/core/evalue.h>
 #include <executorch/runtime/kernel/kernel_runtime_context.h>
 #include <executorch/runtime/kernel/operator_registry.h>
+#include <executorch/runtime/platform/log.h>
 
 #include "operators.h"
 
@@ -58,6 +58,7 @@ constexpr size_t kKept = 4; /* programs that a thread may run in turn without op
 thread_local Opened kept[kKept];
 thread_local size_t newest = 0;
 uint32_t threads = 1;
+thread_local int64_t last_operator = -1;
 
 const Opened *open(const uint8_t *file, size_t bytes)
 {
@@ -77,7 +78,7 @@ const Opened *open(const uint8_t *file, size_t bytes)
         status = ESV_BAD_HEADER;
     }
     if (status != ESV_OK) {
-        std::fprintf(stderr, "edgesvit operators: program constant: %s\n", esv_status_text(status));
+        ET_LOG(Error, "edgesvit operators: program constant: %s", esv_status_text(status));
         return nullptr;
     }
     place.file = file;
@@ -150,6 +151,7 @@ bool run(Span<EValue *> stack, uint8_t code, uint32_t count)
         return false;
     }
     esv_run_at(&program, (uint32_t)index, count, source, target, at);
+    last_operator = index;
     return true;
 }
 
@@ -198,6 +200,11 @@ extern "C" {
 void edgesvit_set_threads(uint32_t count)
 {
     threads = count;
+}
+
+int64_t edgesvit_last_operator(void)
+{
+    return last_operator;
 }
 
 void edgesvit_describe(edgesvit_description *out)

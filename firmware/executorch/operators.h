@@ -19,6 +19,10 @@ typedef struct {
 /* Threads for programs that are opened from now on. */
 void edgesvit_set_threads(uint32_t count);
 
+/* The number of the operator that this thread has run last, in the .esv file; -1 before any. Of
+ * siblings that run as one it is the first. */
+int64_t edgesvit_last_operator(void);
+
 /* The program that this thread has run last. */
 void edgesvit_describe(edgesvit_description *out);
 

@@ -1,10 +1,16 @@
 /* The board runner for ExecuTorch programs: the lines of firmware/linux/runner.c from a .pte file.
  *
- *     edgesvit-executorch [--threads N] [--library LIB.so]... PROGRAM.pte IMAGES.bin
+ *     edgesvit-executorch [--threads N] [--layers ROUNDS] [--windows N --seconds S --idle S]
+ *                         [--library LIB.so]... PROGRAM.pte IMAGES.bin
  *
- * Libraries bring operators and backends and are looked for beside the program that names them with
- * a slash. The method `forward` takes one image, uint8 as IMAGES.bin holds it or the same numbers as
- * float, and gives class scores, int32 or float. Exit status: 0, or 1 with one line on stderr.
+ * With --layers every image runs ROUNDS times more, each time with a line
+ *
+ *     layers index=I first=0,1,4,... ns=a,b,c,... instructions=-1 names=a,b,c,...
+ *
+ * as firmware/linux/layers.h has it; `first` is -1 for operators that are not ours. Libraries bring
+ * operators and backends and are looked for beside the program that names them with a slash. The
+ * method `forward` takes one image, uint8 as IMAGES.bin holds it or the same numbers as float, and
+ * gives class scores, int32 or float. Exit status: 0, or 1 with one line on stderr.
  */
 #include <dlfcn.h>
 
@@ -27,6 +33,8 @@
 
 #include "operators.h"
 #include "probe.h"
+#include "tracer.h"
+#include "windows.h"
 
 namespace {
 
@@ -45,7 +53,8 @@ using executorch::runtime::Span;
 struct Options {
     const char *program = nullptr, *images = nullptr;
     std::vector<const char *> libraries;
-    uint32_t threads = 1;
+    uint32_t threads = 1, layer_rounds = 0;
+    window_plan plan = {};
 };
 
 /* What the runtime says of an error, and the operators that it misses: it tells them nowhere else. */
@@ -58,8 +67,9 @@ void listen(et_timestamp_t, et_pal_log_level_t level, const char *, const char *
     std::string text(message, length);
     if (text.rfind("Missing operator: ", 0) == 0) {
         missing.insert(text.substr(text.rfind(' ') + 1));
-    } else if (level == et_pal_log_level_t::kError || level == et_pal_log_level_t::kFatal) {
-        said = text;
+    } else if (said.empty() && (level == et_pal_log_level_t::kError ||
+                                level == et_pal_log_level_t::kFatal)) {
+        said = text; /* the first is the cause */
     }
 }
 
@@ -114,15 +124,17 @@ Options parse(int argc, char **argv)
     for (; i + 1 < argc && std::strncmp(argv[i], "--", 2) == 0; i += 2) {
         if (!std::strcmp(argv[i], "--threads")) {
             o.threads = (uint32_t)std::strtoul(argv[i + 1], nullptr, 10);
+        } else if (!std::strcmp(argv[i], "--layers")) {
+            o.layer_rounds = (uint32_t)std::strtoul(argv[i + 1], nullptr, 10);
         } else if (!std::strcmp(argv[i], "--library")) {
             o.libraries.push_back(argv[i + 1]);
-        } else {
+        } else if (!windows_option(&o.plan, argv[i], argv[i + 1])) {
             fail(argv[i], "is no option");
         }
     }
     if (argc - i != 2) {
-        fail("usage", "edgesvit-executorch [--threads N] [--library LIB.so]... PROGRAM.pte "
-                      "IMAGES.bin");
+        fail("usage", "edgesvit-executorch [--threads N] [--layers ROUNDS] [--library LIB.so]... "
+                      "PROGRAM.pte IMAGES.bin");
     }
     o.program = argv[i];
     o.images = argv[i + 1];
@@ -244,6 +256,59 @@ void run_image(Method &method, Input &input, const uint8_t *image, size_t index,
     std::fflush(stdout);
 }
 
+void print_steps(const std::vector<edgesvit::Step> &steps, size_t index)
+{
+    std::string firsts, times, names;
+    for (const edgesvit::Step &step : steps) {
+        const char *comma = names.empty() ? "" : ",";
+        firsts += comma + std::to_string(step.first);
+        times += comma + std::to_string(step.ns);
+        names += comma + step.name;
+    }
+    std::printf("layers index=%zu first=%s ns=%s instructions=-1 names=%s\n", index,
+                firsts.c_str(), times.c_str(), names.c_str());
+    std::fflush(stdout);
+}
+
+void run_layers(Method &method, Input &input, edgesvit::Tracer &tracer, const probe_file &images,
+                uint32_t rounds)
+{
+    size_t count = images.bytes / input.elements();
+    for (size_t i = 0; i < rounds * count; i++) {
+        input.set(method, images.data + i % count * input.elements());
+        tracer.steps.clear();
+        tracer.on = true;
+        execute(method);
+        tracer.on = false;
+        print_steps(tracer.steps, i % count);
+    }
+}
+
+struct Repeated {
+    Method &method;
+    Input &input;
+    const uint8_t *images; /* (images, elements) */
+    std::vector<std::vector<uint8_t>> logits;
+
+    void keep()
+    {
+        const Tensor &scores = method.get_output(0).toTensor();
+        const uint8_t *at = static_cast<const uint8_t *>(scores.const_data_ptr());
+        logits.emplace_back(at, at + scores.nbytes());
+    }
+};
+
+void repeat_image(void *context, size_t index)
+{
+    Repeated &all = *static_cast<Repeated *>(context);
+    all.input.set(all.method, all.images + index * all.input.elements());
+    execute(all.method);
+    const void *at = all.method.get_output(0).toTensor().const_data_ptr();
+    if (std::memcmp(at, all.logits[index].data(), all.logits[index].size()) != 0) {
+        fail("windows", "an image gave other logits than before");
+    }
+}
+
 edgesvit_description describe()
 {
     edgesvit_description d{};
@@ -302,7 +367,10 @@ int main(int argc, char **argv)
     }
     Memory memory;
     plan_memory(*program, o.program, memory);
-    auto method = program->load_method("forward", memory.manager.get());
+    edgesvit::Tracer tracer; /* without --layers none is given: nothing is asked, nothing costs */
+    tracer.number = find<int64_t (*)()>("edgesvit_last_operator");
+    auto method = program->load_method("forward", memory.manager.get(),
+                                       o.layer_rounds ? &tracer : nullptr);
     if (!method.ok()) {
         fail(o.program, method.error());
     }
@@ -316,9 +384,15 @@ int main(int argc, char **argv)
     print_program(*method, memory, o, elements);
     int counter = probe_open_counter();
     size_t count = images.bytes / elements;
+    Repeated all{*method, input, images.data, {}};
     for (size_t i = 0; i < count; i++) {
         run_image(*method, input, images.data + i * elements, i, counter);
+        all.keep();
     }
+    if (o.plan.windows) {
+        windows_run(&o.plan, count, repeat_image, &all);
+    }
+    run_layers(*method, input, tracer, images, o.layer_rounds);
     std::printf("memory file=%zu arena=%zu arena_used=%zu code=%zu data=%zu stack=%ld "
                 "peak_rss=%ld\n",
                 (size_t)loader->size().get(), memory.bytes(), memory.used(),

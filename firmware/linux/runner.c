@@ -1,7 +1,7 @@
 /* The board runner for Linux: runs a spike program on a file of images and prints one line each.
  *
  *     edgesvit-runner [--threads N] [--kernels NAME] [--windows N --seconds S --idle S]
- *                     PROGRAM.esv IMAGES.bin
+ *                     [--layers ROUNDS] PROGRAM.esv IMAGES.bin
  *
  * IMAGES.bin holds raw uint8 images (n, H, W, C), or event counts (n, T, H, W, C). One thread and
  * the processor's fastest kernels unless said. Lines on stdout, all `word key=value ...`:
@@ -10,6 +10,7 @@
  *     check pass
  *     image index=I ns=NANOSECONDS instructions=COUNT logits=a,b,...
  *     window ... and samples ..., as in windows.h, with --windows alone
+ *     layers ..., as in layers.h, with --layers alone
  *     memory file=BYTES arena=BYTES arena_used=BYTES code=BYTES data=BYTES stack=BYTES peak_rss=BYTES
  *     done images=N
  *
@@ -23,13 +24,14 @@
 #include <string.h>
 
 #include "crew.h"
+#include "layers.h"
 #include "probe.h"
 #include "spike_conv.h"
 #include "windows.h"
 
 typedef struct {
     const char *program, *images, *kernels; /* kernels NULL: the fastest */
-    uint32_t threads;
+    uint32_t threads, layer_rounds;
     window_plan plan;
 } options;
 
@@ -94,6 +96,8 @@ static options parse(int argc, char **argv)
             o.kernels = argv[i + 1];
         } else if (strcmp(argv[i], "--threads") == 0) {
             o.threads = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        } else if (strcmp(argv[i], "--layers") == 0) {
+            o.layer_rounds = (uint32_t)strtoul(argv[i + 1], NULL, 10);
         } else if (!windows_option(&o.plan, argv[i], argv[i + 1])) {
             probe_fail(argv[i], "is no option");
         }
@@ -151,6 +155,7 @@ static void run_images(const esv_program *program, uint8_t *arena, const options
         repeated all = {program, arena, images.data, logits};
         windows_run(&o->plan, count, repeat_image, &all);
     }
+    layers_run(program, arena, images.data, count, logits, o->layer_rounds, counter);
     free(logits);
     print_memory(program, arena);
     printf("done images=%zu\n", count);

@@ -1,6 +1,6 @@
 /* The board runner for .tflite files: the lines of firmware/linux/runner.c through LiteRT.
  *
- *     edgesvit-litert [--threads N] LIBRARY MODEL.tflite IMAGES.bin
+ *     edgesvit-litert [--threads N] [--windows N --seconds S --idle S] LIBRARY MODEL.tflite IMAGES.bin
  *
  * LIBRARY is libLiteRt.so of the ai-edge-litert wheel. The model takes one image, int8, each pixel
  * less 128, and gives the scores of the classes in float. Its last 8 bytes are `ESVT` and the CRC-32
@@ -16,10 +16,12 @@
 
 #include "litert.h"
 #include "probe.h"
+#include "windows.h"
 
 typedef struct {
     const char *library, *model, *images;
     uint32_t threads;
+    window_plan plan;
 } options;
 
 typedef struct {
@@ -33,10 +35,11 @@ static options parse(int argc, char **argv)
     options o = {.threads = 1};
     int i = 1;
     for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
-        if (strcmp(argv[i], "--threads") != 0) {
+        if (strcmp(argv[i], "--threads") == 0) {
+            o.threads = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        } else if (!windows_option(&o.plan, argv[i], argv[i + 1])) {
             probe_fail(argv[i], "is no option");
         }
-        o.threads = (uint32_t)strtoul(argv[i + 1], NULL, 10);
     }
     if (argc - i != 3) {
         probe_fail("usage", "edgesvit-litert [--threads N] LIBRARY MODEL.tflite IMAGES.bin");
@@ -180,6 +183,33 @@ static void infer(session *s)
             "fails to run the model");
 }
 
+/* The scores of the last run go to `kept`, or must be those in it. */
+static void keep_logits(session *s, float *kept, bool again)
+{
+    void *at;
+    size_t bytes = s->classes * sizeof *kept;
+    require(s->api.LockTensorBuffer(s->output, &at, LITERT_READ), "output", "cannot be read");
+    if (again && memcmp(at, kept, bytes) != 0) {
+        probe_fail("windows", "an image gave other logits than before");
+    }
+    memcpy(kept, at, bytes);
+    require(s->api.UnlockTensorBuffer(s->output), "output", "cannot be read");
+}
+
+typedef struct {
+    session *s;
+    const uint8_t *images; /* (images, input_bytes) */
+    float *logits;         /* (images, classes) */
+} repeated;
+
+static void repeat_image(void *context, size_t index)
+{
+    const repeated *all = context;
+    set_input(all->s, all->images + index * all->s->input_bytes);
+    infer(all->s);
+    keep_logits(all->s, all->logits + index * all->s->classes, true);
+}
+
 static void print_logits(session *s)
 {
     void *at;
@@ -231,9 +261,19 @@ int main(int argc, char **argv)
     set_input(&s, images.data);
     infer(&s); /* nothing is allocated or packed while the clock runs */
     int counter = probe_open_counter();
+    float *logits = malloc((count + 1) * s.classes * sizeof *logits);
+    if (!logits) {
+        probe_fail("logits", "no memory");
+    }
     for (size_t i = 0; i < count; i++) {
         run_image(&s, images.data + i * s.input_bytes, i, counter);
+        keep_logits(&s, logits + i * s.classes, false);
     }
+    if (o.plan.windows) {
+        repeated all = {&s, images.data, logits};
+        windows_run(&o.plan, count, repeat_image, &all);
+    }
+    free(logits);
     long grown = probe_status_bytes("RssAnon") - before;
     printf("memory file=%zu arena=0 arena_used=%ld code=%zu data=%zu stack=%ld peak_rss=%ld\n",
            model.bytes, grown, probe_loaded_bytes(0), probe_loaded_bytes(1),

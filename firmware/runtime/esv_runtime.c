@@ -50,19 +50,24 @@ static esv_after after(const uint8_t *file, const esv_op *op, const esv_value *o
     return a;
 }
 
-static esv_conv constants(const uint8_t *file, const esv_op *op)
+static esv_conv constants(const esv_program *program, const esv_op *op)
 {
+    const uint8_t *file = program->file;
     esv_conv conv = {
         .weight = file + op->weight_at, .bits = op->bits, .bias = words(file, op->bias_at),
         .certified = file + op->extra_at, .pad_pixel = file + op->extra_at,
     };
+    if (program->widened && program->widened[op->number]) {
+        conv.weight = program->widened[op->number];
+        conv.bits = 8;
+    }
     return conv;
 }
 
 esv_conv esv_conv_of(const esv_program *program, const esv_op *op, const esv_value *out,
                      void *target, const void *stream)
 {
-    esv_conv conv = constants(program->file, op);
+    esv_conv conv = constants(program, op);
     if (program->crew && program->crew->prepared) {
         conv.prepared = program->crew->prepared[op->number];
     }
@@ -121,7 +126,7 @@ static void fire(const uint8_t *file, const esv_op *op, const esv_value *in, con
     esv_fire(&neurons, (uint32_t)in->height * in->width, op->kernel, source);
 }
 
-static void classify(const uint8_t *file, const esv_op *op, const esv_value *in,
+static void classify(const esv_program *program, const esv_op *op, const esv_value *in,
                      const esv_value *out, uint8_t steps, uint8_t *const source[3],
                      uint8_t *target, void *scratch)
 {
@@ -134,7 +139,7 @@ static void classify(const uint8_t *file, const esv_op *op, const esv_value *in,
     } else {
         esv_sum_codes(tokens, in->channels, input, scratch);
     }
-    esv_conv conv = constants(file, op);
+    esv_conv conv = constants(program, op);
     esv_classify(in->channels, &conv, op->shift, scratch, stream, out->channels,
                  (int32_t *)(void *)target);
 }
@@ -251,7 +256,7 @@ static void run_operator(const esv_program *program, uint32_t index, uint8_t *co
         attend_hadamard(&op, &in[0], h.time_steps, source, target);
         break;
     default:
-        classify(file, &op, &in[0], &out, h.time_steps, source, target, scratch);
+        classify(program, &op, &in[0], &out, h.time_steps, source, target, scratch);
     }
 }
 
@@ -287,6 +292,13 @@ void esv_run_operator(const esv_program *program, void *arena, uint32_t index)
     run_in(program, arena, index, 1);
 }
 
+uint32_t esv_run_step(const esv_program *program, void *arena, uint32_t index)
+{
+    uint32_t count = esv_siblings(program, index);
+    run_in(program, arena, index, count);
+    return index + count;
+}
+
 uint32_t esv_work_bytes(const esv_program *program, const struct esv_spike_variant *kernel)
 {
     esv_header h = esv_read_header(program->file);
@@ -310,9 +322,8 @@ esv_status esv_run(const esv_program *program, void *arena)
     if ((uintptr_t)arena % ESV_ALIGN) {
         return ESV_MISALIGNED;
     }
-    for (uint32_t i = 0, n; i < program->operators; i += n) {
-        n = esv_siblings(program, i);
-        run_in(program, arena, i, n);
+    for (uint32_t i = 0; i < program->operators;) {
+        i = esv_run_step(program, arena, i);
     }
     return ESV_OK;
 }

@@ -38,6 +38,7 @@ typedef struct {
     uint16_t operators;
     uint8_t time_steps;
     const struct esv_crew *crew; /* NULL after esv_open; set it to run in more memory or threads */
+    const uint8_t *const *widened; /* NULL after esv_open; see esv_widen */
 } esv_program;
 
 /* Validate the file and fill *program. Touches no byte past file_bytes. */
@@ -59,7 +60,11 @@ const int32_t *esv_logits(const esv_program *program, const void *arena);
 esv_status esv_run(const esv_program *program, void *arena);
 void esv_run_operator(const esv_program *program, void *arena, uint32_t index);
 
-/* The same for values of the caller's: operator `index`, or it and its count - 1 siblings
+/* One step of esv_run: operator `index` and those behind it that run as one with it. Where the next
+ * step begins, program->operators after the last. A caller with a clock makes all steps from 0. */
+uint32_t esv_run_step(const esv_program *program, void *arena, uint32_t index);
+
+/* The same as esv_run_operator for values of the caller's: operator `index`, or it and its count - 1 siblings
  * (esv_siblings.h), which read `source` (3, as many as the file says are looked at) and
  * write `target` (count). scratch holds what the file says, 16-byte aligned. */
 void esv_run_at(const esv_program *program, uint32_t index, uint32_t count,
@@ -73,6 +78,11 @@ uint32_t esv_work_bytes(const esv_program *program, const struct esv_spike_varia
  * ready block by block. */
 uint64_t esv_prepared_bytes(const esv_program *program, const struct esv_spike_variant *kernel);
 void esv_prepare(const esv_program *program, const struct esv_spike_variant *kernel, void *memory);
+
+/* Unpack weights of fewer than 8 bits to bytes, as many layers as `memory` (bytes, 16-byte aligned)
+ * has room for, those of the most tokens first; for cores that add packed weights more slowly. The
+ * memory stays the program's, whose results are the same. Returns how much of it is used. */
+uint32_t esv_widen(esv_program *program, void *memory, uint32_t bytes);
 
 /* The embedded self-check vector, NULL when the file has none. */
 const uint8_t *esv_check_input(const esv_program *program);   /* (input_bytes,) uint8 */

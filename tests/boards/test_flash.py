@@ -1,13 +1,17 @@
 """Flashing: the exact command lines, with tools that only write down how they were called."""
 
+import struct
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from edgesvit import targets
-from edgesvit.boards.flash import INSTALL, TOOLS, commands, flash
+from edgesvit.boards import uf2
+from edgesvit.boards.flash import INSTALL, TOOLS, commands, flash, tool_for
 from edgesvit.errors import Unreachable, UsageError
+from edgesvit.targets import Flash
 from tests.fakes.boards import script
 from tests.fakes.serial_boards import needs
 
@@ -17,7 +21,7 @@ EXPECTED = {
                 "program {ELF} verify reset exit"],
     "st-flash": ["st-flash --reset write BIN 0x08000000"],
     "STM32_Programmer_CLI": ["STM32_Programmer_CLI -c port=SWD -w ELF -v -rst"],
-    "pyocd": ["pyocd flash --target stm32h743xx ELF", "pyocd reset --target stm32h743xx"],
+    "pyocd": ["pyocd load --target stm32h743xx ELF"],
     "probe-rs": ["probe-rs download --chip STM32H743ZITx --verify ELF",
                  "probe-rs reset --chip STM32H743ZITx"]}
 
@@ -100,3 +104,44 @@ def test_deploy_dry_run_prints_them(tmp_path, tools):
     first, second = done.stdout.splitlines()
     assert first.startswith("probe-rs download --chip STM32H743ZITx --verify /")
     assert first.endswith("/nucleo-h743zi.elf") and second == "probe-rs reset --chip STM32H743ZITx"
+
+
+@pytest.fixture
+def pico(tmp_path, monkeypatch):
+    """A target that is flashed by a copy, and its disk (a folder) with a blank in its name."""
+    disk = tmp_path / "RPI RP2"
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"proc /proc proc rw 0 0\n/dev/sdz1 {str(disk).replace(' ', chr(92) + '040')}"
+                      " vfat rw 0 0\n")
+    monkeypatch.setattr(uf2, "MOUNTS", mounts)
+    flash = Flash(uf2_board="RPI-RP2", uf2_family=0xE48BFF56)
+    return msgspec.structs.replace(TARGET, flash_tools=("uf2", "picotool"), flash=flash), disk
+
+
+def test_uf2_is_copied_to_the_board_s_disk(pico, tmp_path):
+    needs("arm-none-eabi-gcc", "arm-none-eabi-objcopy")
+    target, disk = pico
+    assert tool_for(target) is None and "BOOTSEL" in INSTALL["uf2"]
+    disk.mkdir()
+    (disk / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\n"
+                                       "Board-ID: RPI-RP2\n")
+    source, elf = tmp_path / "main.S", tmp_path / "fw.elf"
+    source.write_text(".text\n.globl _start\n_start: .skip 700, 0x5a\n")
+    subprocess.run(["arm-none-eabi-gcc", "-nostdlib", "-Wl,-Ttext=0x08000000", str(source), "-o",
+                    str(elf)], check=True)
+    assert flash(target, elf, lambda text: None) == "uf2"
+    written = (disk / "fw.uf2").read_bytes()
+    assert len(written) == 3 * 512
+    words = [struct.unpack("<8I", written[i:i + 32]) for i in range(0, len(written), 512)]
+    assert [(w[0], w[1], w[3], w[5], w[6], w[7]) for w in words] == [
+        (0x0A324655, 0x9E5D5157, 0x08000000 + 256 * i, i, 3, 0xE48BFF56) for i in range(3)]
+    assert written[508:512] == struct.pack("<I", 0x0AB16F30)
+    data = b"".join(written[i + 32:i + 288] for i in range(0, len(written), 512))
+    assert data[:700] == bytes([0x5A]) * 700 and set(data[700:]) == {0}
+
+
+def test_another_board_s_disk_is_not_written_to(pico):
+    target, disk = pico
+    disk.mkdir()
+    (disk / "INFO_UF2.TXT").write_text("UF2 Bootloader\nBoard-ID: SAMD21G18A-Feather-v0\n")
+    assert tool_for(target) is None

@@ -32,6 +32,8 @@ def test_the_config_folder_is_below_home(monkeypatch, tmp_path):
 @pytest.mark.parametrize("text", [
     "[rpi5\n", '[rpi5]\nhots = "pi"\n', '[rpi5]\nport = "22"\n', "rpi5 = 3\n",
     '[rpi5]\nhost = "-oProxyCommand=id"\n', '[rpi5]\nhost = "pi; id"\n', '[rpi5]\nhost = "a b"\n',
+    '[rpi5]\nhost = "`id`"\n', '[rpi5]\nhost = "$(id)"\n', '[rpi5]\nhost = "a\\nid"\n',
+    "[rpi5]\nhost = \"'pi'\"\n", '[rpi5]\nhost = "pi|id"\n', '[rpi5]\nhost = "pi&id"\n',
 ])
 def test_what_cannot_be_used_is_refused(text):
     boards_file().write_text(text)

@@ -106,8 +106,8 @@ def test_server_that_is_no_ssh_server(greeting):
     ("pi@rpi5: Permission denied (publickey,password).", "refuses the login", "ssh-copy-id"),
     ("Received disconnect from 10.0.0.7 port 22:2: Too many authentication failures",
      "refuses the login", "ssh-copy-id"),
-    ("Warning: something\nBad owner on config", "Bad owner on config", "ssh -v"),
-    ("", "no reason", "ssh -v"),
+    ("Warning: something\nBad owner on config", "Bad owner on config", "ssh pi@rpi5 -v"),
+    ("", "no reason", "ssh pi@rpi5 -v"),
 ])
 def test_what_ssh_says_is_explained(said, reason, hint):
     error = explain(said, "pi@rpi5")

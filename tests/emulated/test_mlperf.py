@@ -76,6 +76,12 @@ def test_the_runner_s_transcript(elf):
             assert runner.ask("nonsense 1") == ["e-[Unknown command: nonsense]"]
             assert runner.ask("db load 7")[0].startswith("e-[db load")
             assert runner.ask("infer 0")[0].startswith("e-[infer")
+            said = runner.ask("infer")  # one, after ten to warm up
+            assert (said[0], said[2], said[6]) == ("m-warmup-start-10", "m-infer-start-1", results)
+            # The rest of a line that is longer than the input does not count.
+            runner.ask("db load 192")
+            assert runner.ask(f"db {'00' * 120}") == []
+            assert runner.ask(f"db {'00' * 120}") == ["m-load-done"]
             assert len(runner.ask("help")) == 7
 
 

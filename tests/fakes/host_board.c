@@ -32,8 +32,13 @@ uint32_t board_ticks_hz(void)
     return 1000000;
 }
 
-uint64_t board_measure(void (*work)(void))
+void board_pulse(void)
 {
+}
+
+uint64_t board_measure(void (*work)(void), int quiet)
+{
+    (void)quiet;
     spun = 0;
     work();
     return 1000u + 4u * spun;

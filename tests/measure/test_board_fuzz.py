@@ -10,7 +10,8 @@ from tests.fakes.serial_boards import host_board, small_program, write_program
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 COMMANDS = ("hello", "load 0 00ff", "load 191 7f", "load 4294967295 00", "load 0 " + "a5" * 128,
-            "load 190 010203", "load 1 f", "load", "infer", "repeat 2", "repeat 0",
+            "load 190 010203", "load 1 f", "load", "infer", "repeat 2", "repeat 0", "step 0",
+            "step 3", "step",
             "name%", "db load 192%db 00%", "infer 2 1%", "check", "memory", "loop 5", "loop 0",
             "loop 99999999999", "help", "nothing", "")
 
@@ -77,3 +78,15 @@ def test_the_same_number_again_gives_the_same_logits(board):
     first = [reply for reply in said if reply.number == 2 and reply.word != "running"]
     assert first[:len(first) // 2] == first[len(first) // 2:]
     assert said[-1].rest.startswith("input")
+
+
+def test_steps_come_in_order_and_are_repeated_not_run_again(board):
+    load = b"".join(frame(1, f"load {i} {'5a' * 64}") for i in (0, 64, 128))
+    lines = answers(board, load + frame(2, "step 1") + frame(3, "step 0") * 2 + frame(4, "step 0")
+                    + frame(5, "step 1") + frame(6, "step 1") + load + frame(7, "step 2"))
+    said = {number: [reply for line in lines[1:-1] if (reply := parse(line))
+                     and reply.number == number and reply.word != "running"]
+            for number in range(2, 8)}
+    assert all(said[number][0].rest.startswith("input") for number in (2, 4, 6, 7))
+    assert [reply.word for reply in said[3]] == ["step", "ticks", "ready"] * 2
+    assert said[3][0].rest == "1" and said[5][0].rest == "2"

@@ -34,11 +34,12 @@ def test_crc16_is_ccitt_false():
 def test_documentation_shows_every_command_and_true_checksums(board):
     text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
     assert frame(7, "load 0 00ff80").decode() in text
+    assert frame(8, "step 0").decode().strip() in text
     with behind_pty(*board[0]) as port:
         port.timeout = 2
         port.write(b"help\n")
         said = port.read_until(b"#0 ready").decode()
-    assert len(commands := re.findall(r"#0 help (\w+)", said)) == 8
+    assert len(commands := re.findall(r"#0 help (\w+)", said)) == 9
     for command in commands:
         assert f"| `{command}" in text
 

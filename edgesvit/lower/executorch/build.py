@@ -26,7 +26,8 @@ def operator_library(sdk: Path, target: Target) -> Path:
 def board_runner(sdk: Path, target: Target) -> Path:
     """The runner; at fixed addresses, so that an emulator's plug-in finds its marks."""
     _, headers = linux_sources()
-    sources = [_folder() / "runner.cpp", shipped("firmware") / "linux" / "probe.c"]
+    linux = shipped("firmware") / "linux"
+    sources = [_folder() / "runner.cpp", linux / "probe.c", linux / "windows.c"]
     extra = ["-no-pie", "-fno-pie", "-ldl"]
     return _compile(sources, headers, extra, "edgesvit-executorch", sdk, target)
 

@@ -1,11 +1,14 @@
 """A spike program in float32, in the form that XNNPACK takes as one delegate.
 
 The numbers are the integers of the program, so that float32 is exact while every sum stays below
-2**24 (only membranes are scaled, which rounds otherwise). A spike is clamp(v - (threshold - 1), 0,
-1), exact for integers; steps are slices; attention is bmm on 3 dimensions: comparisons, selections
-and casts would each end the delegate. Values are [T, C, H, W], spikes and levels alike, or [1, C,
-H, W] where every step has the same.
+2**24 (only membranes are scaled, which rounds otherwise). Neurons are clamps, exact for integers;
+steps are slices; attention is bmm on 3 dimensions: comparisons, selections and casts would each end
+the delegate. Values are [T, C, H, W], spikes and levels alike, or [1, C, H, W] where every step has
+the same.
 """
+
+from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -13,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgesvit.errors import UsageError
+from edgesvit.lower.executorch.export import groups
+from edgesvit.lower.lines import line
 from edgesvit.program.ops import (
     Add,
     Classify,
@@ -41,16 +46,37 @@ class FloatProgram(nn.Module):
         super().__init__()
         self._spikes = program
         self.steps = 1 if twin else program.time_steps
-        made = [_layer(op, program, self.steps, twin) for op in program.ops]
-        self.layers = nn.ModuleList(made)
+        self._groups = [some for _, ops in groups(program) for some in _alike(program, ops)]
+        self.layers = nn.ModuleList(_layer(_one(ops), program, self.steps, twin)
+                                    for ops in self._groups)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits float32 [classes], in the units of the program's."""
         frames = image.reshape(-1, *image.shape[-3:])[:self.steps]
-        values = {self._spikes.input.name: frames.permute(0, 3, 1, 2)}
-        for op, layer in zip(self._spikes.ops, self.layers, strict=True):
-            values[op.output] = layer(*(values[name] for name in inputs(op)))
+        values = {self._spikes.input.name: frames.permute(0, 3, 1, 2).contiguous()}
+        for ops, layer in zip(self._groups, self.layers, strict=True):
+            made, at = layer(*(values[name] for name in inputs(ops[0]))), 0
+            for op in ops:
+                values[op.output] = made if len(ops) == 1 else made[:, at:at + op.channels]
+                at += getattr(op, "channels", 0)
         return values[self._spikes.output.name].reshape(-1)
+
+
+def _alike(program: Program, ops: tuple[Op, ...]) -> list[tuple[Op, ...]]:
+    """Siblings that can be one layer, or each alone."""
+    kinds = {(program.value(op.output).kind, program.value(op.output).max_level) for op in ops}
+    one = len(kinds) == 1 and getattr(ops[0], "scale", None) is None
+    return [ops] if one else [(op,) for op in ops]
+
+
+def _one(ops: tuple[Op, ...]) -> Op:
+    """Siblings, which read the same, as one convolution with the channels of all."""
+    if len(ops) == 1:
+        return ops[0]
+    joined = {name: np.concatenate([getattr(op, name) for op in ops], -1)
+              for name in ("weight", "bias", "threshold", "certified")
+              if getattr(ops[0], name) is not None}
+    return replace(ops[0], **joined)
 
 
 def _layer(op: Op, program: Program, steps: int, twin: bool) -> nn.Module:
@@ -74,37 +100,61 @@ def _layer(op: Op, program: Program, steps: int, twin: bool) -> nn.Module:
             raise UsageError(f"XNNPACK has no form of {type(op).__name__}", "--runtime executorch")
 
 
+def _constant(module: nn.Module, name: str, value: np.ndarray | float) -> None:
+    """A number for each channel, or one for all, as [1, C, 1, 1]: only what has four dimensions can
+    change its layout, and without that XNNPACK transposes all that it meets."""
+    numbers = torch.tensor(np.asarray(value, np.float32))
+    module.register_buffer(name, numbers.reshape(1, -1, 1, 1))
+
+
 class _Neuron(nn.Module):
-    """Currents [T, C, H, W] to spikes (LIF), or to levels by the number of thresholds reached."""
+    """Currents [T, C, H, W] to spikes (LIF), or to levels by the number of thresholds reached.
+
+    Currents come multiplied by `unit`: LIF takes halves, as v = floor(v / 2 + current / 2).
+    `short` is -1/2 where a neuron does not fire, else 0: the spike is 2 short + 1, and half the
+    membrane that stays -v * short.
+    """
 
     def __init__(self, kind: Kind, threshold: np.ndarray | int, steps: int, twin: bool):
         super().__init__()
-        rows = np.atleast_2d(np.asarray(threshold, np.float32))  # [D, C]
-        # One buffer each: taking one out of many would end the delegate.
-        self.count = len(rows)
-        for i, row in enumerate(rows):
-            self.register_buffer(f"below{i}", torch.from_numpy(row - 1)[:, None, None])
+        rows = np.atleast_2d(np.asarray(threshold, np.float64))  # [D, C]
         self.steps, self.twin, self.lif = steps, twin, kind == Kind.SPIKES
-        self.unit = float(1 / max(np.abs(rows).mean(), 1)) if twin else 1.0  # of a twin's currents
+        self.unit, self.count = 0.5 if self.lif else 1.0, len(rows)
+        if twin:
+            self.unit = float(1 / max(np.abs(rows).mean(), 1))
+            return
+        found = None if self.lif else line(rows)
+        self.linear = found is not None
+        # One buffer each: taking one out of many would end the delegate.
+        named = (zip(("slope", "offset"), found, strict=True) if self.linear else
+                 ((f"threshold{i}", row) for i, row in enumerate(rows)))
+        for name, row in named:
+            _constant(self, name, row)
+        for name, number in (("one", 1.0), ("two", 2.0)):
+            _constant(self, name, number)
 
     def forward(self, current: Tensor) -> Tensor:
         """T steps of spikes, or as many of levels as there are of currents."""
         if self.twin:
             return functional.relu6(current)
-        if not self.lif:
-            current = torch.floor(current)
-            return sum(self._reaches(current, i) for i in range(self.count))
-        membrane, spikes = None, []
+        if self.lif:
+            return self._fired(current)
+        if self.linear:
+            reached = torch.floor(current * self.slope + self.offset)
+            return torch.clamp(reached, 0.0, float(self.count))
+        current = torch.floor(current) + self.one
+        return _added([torch.clamp(current - getattr(self, f"threshold{i}"), 0.0, 1.0)
+                       for i in range(self.count)])
+
+    def _fired(self, current: Tensor) -> Tensor:
+        spent, short = None, []  # half the membrane that stays, negative
         for t in range(self.steps):
             step = current if current.shape[0] == 1 else current[t:t + 1]
-            membrane = torch.floor(0.5 * (step if membrane is None else membrane + step))
-            spikes.append(self._reaches(membrane, 0))
+            membrane = torch.floor(step if spent is None else step - spent)
+            short.append(torch.clamp(membrane - self.threshold0, -0.5, 0.0))
             if t + 1 < self.steps:
-                membrane = membrane - membrane * spikes[-1]
-        return torch.cat(spikes) if self.steps > 1 else spikes[0]
-
-    def _reaches(self, number: Tensor, threshold: int) -> Tensor:
-        return torch.clamp(number - getattr(self, f"below{threshold}"), 0.0, 1.0)
+                spent = membrane * short[-1]
+        return (torch.cat(short) if self.steps > 1 else short[0]) * self.two + self.one
 
 
 class _Rescale(nn.Module):
@@ -113,15 +163,26 @@ class _Rescale(nn.Module):
     def __init__(self, op: Conv, largest: int, twin: bool):
         super().__init__()
         scale = op.scale.astype(np.float64) / 2.0 ** op.shift
-        self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32))[:, None, None])
+        _constant(self, "scale", scale)
+        _constant(self, "up", 0.5)
         self.largest, self.twin = float(largest), twin
 
     def forward(self, current: Tensor, stream: Tensor | None = None) -> Tensor:
         if self.twin:  # its scale is in the weights
             return current if stream is None else current + stream
-        scaled = torch.floor(current * self.scale + 0.5)
+        scaled = torch.floor(current * self.scale + self.up)
         scaled = scaled if stream is None else scaled + stream
         return torch.clamp(scaled, -self.largest, self.largest)
+
+
+class Window(nn.Conv2d):
+    """A convolution in the form that it is exported in: taking it apart costs one more pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, C, H, W]."""
+        return torch.ops.aten.convolution.default(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, False, [0, 0],
+            self.groups)
 
 
 class _Convolution(nn.Module):
@@ -137,9 +198,9 @@ class _Convolution(nn.Module):
         grey = getattr(op, "pad_pixel", None)
         if grey is not None:  # read outside: subtracted here, put back into the bias
             bias = bias + (taps.sum((0, 1)) * grey.astype(np.float64)[:, None]).sum(0)
-            self.register_buffer("grey", torch.from_numpy(grey.astype(np.float32))[:, None, None])
-        self.conv = nn.Conv2d(taps.shape[2] * groups, op.channels, op.kernel, op.stride, op.pad,
-                              groups=groups)
+            _constant(self, "grey", grey)
+        self.conv = Window(taps.shape[2] * groups, op.channels, op.kernel, op.stride, op.pad,
+                           groups=groups)
         self.conv.weight.data = torch.from_numpy(taps.transpose(3, 2, 0, 1).copy())
         self.conv.bias.data = torch.from_numpy(bias.astype(np.float32))
         pool = getattr(op, "pool", 0)
@@ -147,10 +208,15 @@ class _Convolution(nn.Module):
         out = program.value(op.output)
         self.after = (_Rescale(op, out.max_level, twin) if out.kind == Kind.MEMBRANE
                       else _Neuron(out.kind, op.threshold, steps, twin))
-        if twin:
-            gain = self.after.scale if out.kind == Kind.MEMBRANE else self.after.unit
-            self.conv.weight.data *= torch.as_tensor(gain).reshape(-1, 1, 1, 1)
-            self.conv.bias.data *= torch.as_tensor(gain).reshape(-1)
+        if isinstance(self.after, _Neuron):
+            self._times(self.after.unit)
+        elif twin:
+            self._times(self.after.scale)
+
+    def _times(self, gain: float | Tensor) -> None:
+        """Multiply what the convolution gives."""
+        self.conv.weight.data *= torch.as_tensor(gain).reshape(-1, 1, 1, 1)
+        self.conv.bias.data *= torch.as_tensor(gain).reshape(-1)
 
     def forward(self, source: Tensor, *stream: Tensor) -> Tensor:
         current = self.conv(source - self.grey if hasattr(self, "grey") else source)
@@ -164,9 +230,11 @@ class _Fire(nn.Module):
         super().__init__()
         self.neuron = _Neuron(kind, op.threshold, steps, twin)
         self.tokens = tokens if op.over_tokens else 0
+        _constant(self, "unit", self.neuron.unit)
 
     def forward(self, membrane: Tensor) -> Tensor:
-        return self.neuron(_token_sum(membrane, self.tokens) if self.tokens else membrane)
+        membrane = _token_sum(membrane, self.tokens) if self.tokens else membrane
+        return self.neuron(membrane if self.neuron.unit == 1 else membrane * self.unit)
 
 
 class _Add(nn.Module):
@@ -187,14 +255,17 @@ class _Attention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor | None = None) -> Tensor:
         steps, _, height, width = query.shape
-        q, k = (x.reshape(steps * self.heads, -1, height * width) for x in (query, key))
+        # `reshape` of what is not contiguous would cost every lowering one more pass.
+        q, k = (x.contiguous().reshape(steps * self.heads, -1, height * width)
+                for x in (query, key))
         if value is None:
-            fires = self.neuron((q.mean(1, True) * float(q.shape[1] * self.gain)).reshape(
-                steps, self.heads, height, width))
+            by_token = q.permute(0, 2, 1).reshape(len(q), height * width, -1, 1)
+            fires = self.neuron(_token_sum(by_token, q.shape[1]).reshape(
+                steps, self.heads, height, width) * self.gain)
             passed = fires.reshape(steps * self.heads, 1, -1) * k
             return passed.reshape(steps, -1, height, width)
-        v = value.reshape(steps * self.heads, -1, height * width)
-        mixed = torch.bmm(torch.bmm(v, k.transpose(1, 2)), q)  # [T * heads, d_v, N]
+        v = value.contiguous().reshape(steps * self.heads, -1, height * width)
+        mixed = torch.bmm(torch.bmm(v, k.permute(0, 2, 1)), q)  # [T * heads, d_v, N]
         return self.neuron(mixed.reshape(steps, -1, height, width) * self.gain)
 
 
@@ -223,12 +294,18 @@ class _Classify(nn.Module):
     def forward(self, source: Tensor, stream: Tensor | None = None) -> Tensor:
         sums = _token_sum(source, self.tokens)
         frames = sums.shape[0]
-        total = sums * float(self.steps) if frames == 1 else sum(
-            sums[t:t + 1] for t in range(frames))
+        total = sums * float(self.steps) if frames == 1 else _added(
+            [sums[t:t + 1] for t in range(frames)])
         scores = self.linear(total.reshape(1, -1)) * self.gain
         return scores if stream is None else scores + stream
 
 
+def _added(terms: list[Tensor]) -> Tensor:
+    """Their sum; Python's own begins with an integer, which ends the delegate."""
+    return reduce(torch.add, terms)
+
+
 def _token_sum(x: Tensor, tokens: int) -> Tensor:
-    """[T, C, H, W] -> [T, C, 1, 1]. XNNPACK has means of two axes, and no sums; integers again."""
-    return torch.floor(x.mean((2, 3), True) * float(tokens) + 0.5)
+    """[T, C, H, W] of integers -> [T, C, 1, 1]. XNNPACK has means of two axes, and no sums."""
+    total = x.mean((2, 3), True) * float(tokens)
+    return total if tokens & (tokens - 1) == 0 else torch.floor(total + 0.5)

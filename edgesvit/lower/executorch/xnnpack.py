@@ -1,4 +1,4 @@
-"""Spike programs for XNNPACK, ExecuTorch's own backend: float32, or int8 by PT2E quantization.
+"""Spike programs for XNNPACK, ExecuTorch's own backend: float32 or int8.
 
 For who cannot use our operators. Convolutions and linear layers are quantized, the arithmetic of
 membranes is not: it would cost hundreds of conversions and buy nothing.
@@ -33,15 +33,12 @@ def lower(program: Path, target: Target, mode: str = "int8", images: np.ndarray 
     some = None if mode == "fp32" else np.ascontiguousarray(images[:CALIBRATION_IMAGES], np.uint8)
     key = program.read_bytes() + (b"" if some is None else some.tobytes())
     pte = kept(f"xnnpack {mode}", key, lambda: _export(program, mode, some),
-               ("xnnpack.py", "floats.py", "quantize.py"))
+               ("xnnpack.py", "floats.py", "quantize.py", "delegate.py"))
     brought = tuple(lambda sdk, _, name=name: libraries(sdk) / name for name in _LIBRARIES)
     return artifact(f"xnnpack-{mode}", pte, target, brought, exact=False)
 
 
 def _export(program: Path, mode: str, images: np.ndarray | None) -> bytes:
     with quiet():
-        from edgesvit.lower.executorch.quantize import export_float, export_int8
-        spikes = file.read(program)
-        if mode == "fp32":
-            return export_float(spikes)
-        return export_int8(spikes, images, twin=mode == "twin")
+        from edgesvit.lower.executorch.delegate import export
+        return export(file.read(program), images, twin=mode == "twin")

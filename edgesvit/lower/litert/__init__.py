@@ -70,12 +70,13 @@ def linux_runner(target: Target) -> Path:
     """The runner for `target`; libraries lie beside it. Not position-independent: the emulator's
     counting plug-in goes by the addresses in its file."""
     folders = [shipped("firmware") / name for name in ("litert", "linux")]
-    sources = [folders[0] / "runner.c", folders[1] / "probe.c"]
+    sources = [folders[0] / "runner.c", folders[1] / "probe.c", folders[1] / "windows.c"]
     compiler = COMPILER if "aarch64" in target.isa else "cc"
     flags = [*STRICT, "-D_GNU_SOURCE", "-O2", "-no-pie", "-Wl,--disable-new-dtags,-rpath,$ORIGIN",
              *(f"-I{folder}" for folder in folders), "-ldl"]
     return build(compiler, sources, flags, "edgesvit-litert",
-                 depends=[folders[0] / "litert.h", folders[1] / "probe.h"])
+                 depends=[folders[0] / "litert.h", folders[1] / "probe.h",
+                          folders[1] / "windows.h"])
 
 
 def _stored(model: bytes, name: str) -> Path:
