@@ -55,6 +55,8 @@ def bits(given: argparse.Namespace) -> list[dict]:
           "(and of cycles that llvm-mca predicts), and own dense over them")
     print(table(("processor", "layer", "own dense", *(f"{b} bits" for b in BITS),
                  *(f"dense / {b} bits" for b in BITS)), [_bits_row(r) for r in rows]))
+    print("Cortex-M: packed rows in place; layers that firmware unpacks to memory behind the arena "
+          "cost what 8 bits do")
     return rows
 
 

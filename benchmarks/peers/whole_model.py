@@ -1,12 +1,13 @@
 """Predicted cycles of a published model at its full size, on one Cortex-A76 core.
 
 Weights are random, and one synthetic image of 224 x 224 runs on our aarch64 runner under emulation.
-Thresholds of every layer are scaled by one number until it fires at 15 %, in one of two ways (see
-firing.calibrated): what layers read fires so, or every neuron does. In the second, pooling and the
-residual sums bring layers inputs that fire more often. The spikes of random layers share few steps,
-and their sums often need int32; so a third figure adds up the layers of the model as kernels.py has
-them: LIF-like spikes at 15 % everywhere, sums of int16. llvm-mca knows no cache misses and no wrong
-branch guesses.
+Thresholds of every layer are scaled by one number until it fires at 15 %, in one of three ways (see
+firing.calibrated). The first one is the one of a trained model: what layers read fires so, and a
+neuron's steps are as alike as those of LIF-like spikes, which random layers' are not. In the second
+they are what random weights make them. In the third every neuron fires so, and pooling and the
+residual sums bring layers inputs that fire more often. A further figure adds up the layers of the
+model as kernels.py has them: LIF-like spikes at 15 % everywhere, sums of int16. llvm-mca knows no
+cache misses and no wrong branch guesses.
 """
 
 from edgesvit.errors import EdgesvitError
@@ -19,7 +20,7 @@ from peers.runner_estimate import Function, functions
 
 MODEL = "spikformer-8-512"
 RATE = 0.15
-WAYS = ("inputs", "neurons")
+WAYS = ("lif", "inputs", "neurons")
 _NAMED = 0.01  # functions that take less are summed up
 
 

@@ -180,7 +180,7 @@ static void spikes(const tile *k)
 
 /* ---- Levels ---- */
 
-static void levels_at(const tile *k, const int32_t *token, uint8_t *out)
+INLINE void levels_at(const tile *k, const int32_t *token, uint8_t *out, uint32_t n)
 {
     for (uint32_t i = 0; i < k->count; i++, token += k->width, out += k->after->channels) {
         const int32_t *threshold = k->after->threshold + k->first;
@@ -190,12 +190,12 @@ static void levels_at(const tile *k, const int32_t *token, uint8_t *out)
         }
         for (uint32_t d = 0; d < k->after->max_level; d++, threshold += k->after->channels) {
             int32x4_t border[4];
-            load_constants(threshold, border, k->n);
+            load_constants(threshold, border, n);
             UNROLL for (uint32_t j = 0; j < 4; j++) {
                 level[j] = vsubq_u32(level[j], vcgeq_s32(vld1q_s32(token + 4 * j), border[j]));
             }
         }
-        store_bytes(out, narrow(level), k->n);
+        store_bytes(out, narrow(level), n);
     }
 }
 
@@ -247,7 +247,11 @@ static void one_step(const tile *k, uint32_t t)
     uint32_t at = t * k->after->tokens * k->after->channels + k->at;
     const int32_t *token = k->currents + t * k->step;
     if (k->after->kind == ESV_LEVELS) {
-        levels_at(k, token, (uint8_t *)k->after->out + at);
+        if (k->n == ESV_TILE) {
+            levels_at(k, token, (uint8_t *)k->after->out + at, ESV_TILE);
+        } else {
+            levels_at(k, token, (uint8_t *)k->after->out + at, k->n);
+        }
         return;
     }
     const int16_t *stream = k->after->stream ? k->after->stream + at : NULL;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "dsp_words.h"
 #include "lif.h"
 
 static ESV_INLINE void spikes(uint32_t t, uint32_t n, const int32_t *restrict current,
@@ -18,7 +19,22 @@ static ESV_INLINE void spikes(uint32_t t, uint32_t n, const int32_t *restrict cu
     }
 }
 
-#if defined __ARM_FEATURE_SIMD32 && !defined __ARM_FEATURE_MVE && !defined __aarch64__
+#ifdef ESV_DSP
+/* Four thresholds, each from a pointer of its own. */
+static ESV_INLINE void four_levels(uint32_t channels, uint32_t n, const int32_t *restrict current,
+                                   const int32_t *restrict first, uint8_t *restrict level)
+{
+    const int32_t *second = first + channels, *third = second + channels;
+    const int32_t *fourth = third + channels;
+    for (const int32_t *end = current + n; current < end; current++) {
+        uint32_t reached = *current >= *first++;
+        reached += *current >= *second++;
+        reached += *current >= *third++;
+        reached += *current >= *fourth++;
+        *level++ = (uint8_t)reached;
+    }
+}
+
 /* Without vectors a count that stays in a register is faster: channel by channel. */
 static ESV_INLINE void levels(const esv_after *after, uint32_t n, const int32_t *restrict current,
                               const int32_t *restrict threshold, int32_t *restrict count,
@@ -26,6 +42,10 @@ static ESV_INLINE void levels(const esv_after *after, uint32_t n, const int32_t 
 {
     uint32_t channels = after->channels;
     (void)count;
+    if (after->max_level == 4) {
+        four_levels(channels, n, current, threshold, level);
+        return;
+    }
     for (uint32_t i = 0; i < n; i++) {
         const int32_t *at = threshold + i;
         uint32_t reached = 0;
@@ -71,16 +91,34 @@ static ESV_INLINE int32_t shift_down(int64_t product, uint32_t shift)
 }
 
 /* The product stays below 2^62 and the rounding term below 2^62, whatever a damaged file holds. */
+static ESV_INLINE int32_t scaled(int32_t current, int32_t scale, uint32_t shift)
+{
+    int64_t product = (int64_t)current * scale + ((int64_t)1 << (shift - 1));
+    int32_t value = shift >= 32 ? (int32_t)(product >> 32) >> (shift - 32)
+                                : shift_down(product, shift);
+    return clamp(value, BEYOND);
+}
+
 static ESV_INLINE void rescale(const esv_after *after, uint32_t n, const int32_t *restrict current,
                                const int32_t *restrict scale, const int16_t *stream, int16_t *out)
 {
-    int64_t half = (int64_t)1 << (after->shift - 1);
-    int32_t limit = after->max_level, shift = after->shift;
+    int32_t limit = after->max_level;
+#ifdef ESV_DSP
+    /* The upper half of the product is enough: what is added to round it has no lower half. */
+    for (uint32_t down = after->shift - 32u; down - 1 < 31 && n; n--, current++, scale++) {
+        int32_t value = (esv_dsp_upper(*current, *scale) + (1 << (down - 1))) >> down;
+        *out++ = (int16_t)clamp(value + *stream++, limit);
+    }
+    /* One multiplication gives it rounded once the current is moved up, where that loses no bit. */
+    for (uint32_t up = 32u - after->shift; up < 32 && n; n--, current++, scale++) {
+        int32_t moved = (int32_t)((uint32_t)*current << up);
+        int32_t value = moved >> up == *current ? esv_dsp_rounded(moved, *scale)
+                                                : scaled(*current, *scale, after->shift);
+        *out++ = (int16_t)clamp(value + *stream++, limit);
+    }
+#endif
     for (uint32_t i = 0; i < n; i++) {
-        int64_t product = (int64_t)current[i] * scale[i] + half;
-        int32_t scaled = shift >= 32 ? (int32_t)(product >> 32) >> (shift - 32)
-                                     : shift_down(product, (uint32_t)shift);
-        out[i] = (int16_t)clamp(clamp(scaled, BEYOND) + stream[i], limit);
+        out[i] = (int16_t)clamp(scaled(current[i], scale[i], after->shift) + stream[i], limit);
     }
 }
 

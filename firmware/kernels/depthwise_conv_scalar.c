@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dense.h"
+#include "dsp_words.h"
 #include "weights.h"
 
 /* The window of one output token at one step. */
@@ -101,7 +102,27 @@ static ESV_INLINE void spikes_of_four(const view *v, uint32_t t, uint32_t sum[4]
     }
 
 SIGNALS_OF_FOUR(levels_of_four, uint8_t)
+#ifdef ESV_DSP
+static ESV_INLINE void membranes_of_four(const view *v, uint32_t sum[4])
+{
+    uint32_t a = sum[0], b = sum[1], c = sum[2], d = sum[3];
+    EVERY_TAP(v, weight, in, int16_t)
+    {
+        uint32_t four = esv_dsp_word(weight), low = esv_dsp_word(in), high = esv_dsp_word(in + 2);
+        uint32_t even = esv_dsp_even(four), odd = esv_dsp_odd(four);
+        a = esv_dsp_bb(low, even, a);
+        b = esv_dsp_tb(low, odd, b);
+        c = esv_dsp_bt(high, even, c);
+        d = esv_dsp_tt(high, odd, d);
+    }
+    sum[0] = a;
+    sum[1] = b;
+    sum[2] = c;
+    sum[3] = d;
+}
+#else
 SIGNALS_OF_FOUR(membranes_of_four, int16_t)
+#endif
 
 static ESV_APART void sum_four(const view *v, enum esv_kind kind, uint32_t t, uint32_t sum[4])
 {

@@ -103,12 +103,12 @@ uint32_t esv_spike_conv_work(const esv_window *window, int levels,
                              const struct esv_spike_variant *kernel);
 
 /* What a spiking convolution of `rows` inputs (K) computes with, made once: its weights expanded as
- * `kernel` wants them, and its constants. Bytes that it takes, 0 where nothing is expanded; memory:
- * as many, 64-byte aligned. */
+ * `kernel` wants them, and its constants; max_level: of its input, 1 of spikes. Bytes that it takes,
+ * 0 where nothing is expanded; memory: as many, 64-byte aligned. */
 uint64_t esv_spike_prepared_bytes(uint32_t rows, const esv_conv *conv,
                                   const struct esv_spike_variant *kernel);
-void esv_spike_prepare(uint32_t rows, const esv_conv *conv, const struct esv_spike_variant *kernel,
-                       void *memory);
+void esv_spike_prepare(uint32_t rows, uint32_t max_level, const esv_conv *conv,
+                       const struct esv_spike_variant *kernel, void *memory);
 
 /* membranes (T, H, W, C), kernel 1, stride 1: a linear layer at every token. */
 void esv_membrane_conv(const esv_window *window, const esv_conv *conv, const int16_t *membranes,

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "dense.h"
+#include "dsp_words.h"
 #include "weights.h"
 
 /* sum (4) of four channels of rows k .. end: in registers of a small processor. */
@@ -9,6 +10,18 @@ static ESV_INLINE void sum_four(const int8_t *weight, uint32_t next, const int16
                                 const int16_t *end, uint32_t *sum)
 {
     uint32_t a = sum[0], b = sum[1], c = sum[2], d = sum[3];
+#ifdef ESV_DSP
+    for (; in + 2 <= end; in += 2, weight += 2 * next) { /* two rows at a time */
+        uint32_t x = esv_dsp_word(in), one = esv_dsp_word(weight);
+        uint32_t other = esv_dsp_word(weight + next);
+        uint32_t even = esv_dsp_even(one), odd = esv_dsp_odd(one);
+        uint32_t more_even = esv_dsp_even(other), more_odd = esv_dsp_odd(other);
+        a = esv_dsp_both(x, esv_dsp_low(even, more_even), a);
+        b = esv_dsp_both(x, esv_dsp_low(odd, more_odd), b);
+        c = esv_dsp_both(x, esv_dsp_high(even, more_even), c);
+        d = esv_dsp_both(x, esv_dsp_high(odd, more_odd), d);
+    }
+#endif
     for (; in < end; in++, weight += next) {
         int32_t x = *in;
         a += (uint32_t)(x * weight[0]);

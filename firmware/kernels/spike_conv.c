@@ -23,7 +23,7 @@
 typedef struct {
     esv_tile tile;
     uint32_t first, n; /* its channels */
-    int wide;          /* sums need int32 */
+    int wide;          /* sums of all rows need int32 */
     int32_t bias[WIDEST], threshold[WIDEST];
     int16_t bias16[WIDEST] __attribute__((aligned(16)));
     int16_t threshold16[WIDEST] __attribute__((aligned(16)));
@@ -47,7 +47,8 @@ static int certified(const esv_conv *conv, uint32_t first, uint32_t n)
 }
 
 /* Constants of the channels, and of the padding, which gets none. A threshold below int16 is
- * reached by every membrane in int16, as its lowest value is; one above by none. */
+ * reached by every membrane in int16, as its lowest value is; one above by none, as is its highest
+ * value: a membrane stays below the largest sum. */
 static void copy_constants(const esv_conv *conv, ready_tile *r)
 {
     const esv_after *after = &conv->after;
@@ -56,9 +57,9 @@ static void copy_constants(const esv_conv *conv, ready_tile *r)
         int32_t threshold = i < r->n && spikes ? after->threshold[r->first + i] : INT16_MAX;
         r->bias[i] = i < r->n ? conv->bias[r->first + i] : 0;
         r->bias16[i] = (int16_t)r->bias[i];
-        r->wide |= threshold > INT16_MAX;
-        r->threshold[i] = threshold < INT16_MIN ? INT16_MIN : threshold;
-        r->threshold16[i] = (int16_t)r->threshold[i];
+        r->threshold[i] = threshold;
+        threshold = threshold < INT16_MIN ? INT16_MIN : threshold;
+        r->threshold16[i] = (int16_t)(threshold > INT16_MAX ? INT16_MAX : threshold);
     }
     r->tile.bias = r->bias;
     r->tile.threshold = r->threshold;
@@ -80,6 +81,18 @@ static void expand(uint32_t rows, const esv_conv *conv, const esv_spike_variant 
                   r->tile.row_bytes);
     }
     copy_constants(conv, r);
+    r->tile.most_rows = esv_spike_any_rows(r->bias, r->n, conv->bits);
+}
+
+/* Whether all thresholds are in int16, as a variant that runs in place takes them. */
+static int comparable(const esv_after *after, uint32_t first, uint32_t n)
+{
+    for (uint32_t c = first; after->kind == ESV_SPIKES && c < first + n; c++) {
+        if (after->threshold[c] != (int16_t)after->threshold[c]) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 /* Nothing is copied: on a small core this is done for every token. */
@@ -102,13 +115,15 @@ static void ready(uint32_t rows, const esv_conv *conv, const esv_spike_variant *
     r->n = left < width ? left : width;
     r->tile.bits = conv->bits;
     r->tile.time_steps = conv->after.time_steps;
-    if (k->weight_bytes) {
+    if (WIDEST > 1 && k->weight_bytes) {
         r->wide = !certified(conv, first, r->n);
         expand(rows, conv, k, weights, r);
         return;
     }
     r->n = left >= width ? width : esv_lanes_of(conv->after.channels, first);
     r->wide = !certified(conv, first, r->n);
+    r->tile.most_rows = r->wide && comparable(&conv->after, first, r->n)
+                       ? esv_spike_any_rows(conv->bias + first, r->n, conv->bits) : -1;
     point_at(rows, conv, r);
 }
 
@@ -129,39 +144,101 @@ uint64_t esv_spike_prepared_bytes(uint32_t rows, const esv_conv *conv, const esv
                                       round_up(rows * width * k->weight_bytes);
 }
 
-void esv_spike_prepare(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k,
-                       void *memory)
+void esv_spike_prepare(uint32_t rows, uint32_t max_level, const esv_conv *conv,
+                       const esv_spike_variant *k, void *memory)
 {
     ready_tile *tile = memory;
     uint8_t *weights = (uint8_t *)memory + round_up(tiles_of(conv, k) * sizeof *tile);
     for (uint32_t first = 0; first < conv->after.channels; first += tile->n, tile++) {
         ready(rows, conv, k, first, weights + (size_t)rows * first * k->weight_bytes, tile);
+        if (WIDEST > 1 && tile->wide) {
+            tile->tile.most_rows = esv_spike_most_rows(conv, rows, first, tile->n, max_level);
+        }
     }
 }
 
-static void fire(const esv_spike_layer *l, const esv_after *after, const ready_tile *r,
-                 uint32_t token, const esv_lists *lists)
+static int fire_to(const esv_spike_variant *k, const esv_tile *tile, const esv_lists *lists,
+                   int wide, uint8_t *codes)
+{
+    if (wide) {
+        return k->fire_wide && k->fire_wide(tile, lists, codes);
+    }
+    k->fire(tile, lists, codes);
+    return 1;
+}
+
+/* Returns 0 where the variant does not fire from wide sums. */
+static int fire(const esv_spike_layer *l, const esv_after *after, const ready_tile *r,
+                uint32_t token, const esv_lists *lists, int wide)
 {
     uint8_t *out = (uint8_t *)after->out + token * after->channels + r->first;
     uint8_t codes[WIDEST]; /* in place, n is the width */
     if (r->n == r->tile.width) {
-        l->kernel->fire(&r->tile, lists, out);
-    } else {
-        l->kernel->fire(&r->tile, lists, codes);
-        memcpy(out, codes, r->n);
+        return fire_to(l->kernel, &r->tile, lists, wide, out);
     }
+    if (!fire_to(l->kernel, &r->tile, lists, wide, codes)) {
+        return 0;
+    }
+    memcpy(out, codes, r->n);
+    return 1;
+}
+
+/* Rows of the step that has the most. */
+static ESV_APART uint32_t count_rows(const esv_lists *lists, uint32_t steps)
+{
+    uint32_t most = 0;
+    for (uint32_t t = 0; t < steps; t++) {
+        const uint16_t *count = lists[t / 4].count;
+        uint32_t step = 1u << t % 4, rows = 0;
+        for (uint32_t p = step; p < ESV_LISTS; p = (p + 1) | step) {
+            rows += count[p];
+        }
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
+
+/* The same of lists by level, each row as often as its level says. */
+static ESV_APART uint32_t count_levels(const esv_lists *lists, uint32_t steps, uint32_t nibbles)
+{
+    uint32_t most = 0;
+    for (uint32_t t = 0; t < steps; t++) {
+        uint32_t rows = 0;
+        for (uint32_t g = 0; g < nibbles; g++, lists++) {
+            for (uint32_t p = 1; p < ESV_LISTS; p++) {
+                rows += (p << 4 * g) * lists->count[p];
+            }
+        }
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
+
+/* Whether the sums of a position fit int16. */
+static int fits(const esv_spike_layer *l, const ready_tile *r, esv_spike_spot *spot)
+{
+    if (!r->wide || r->tile.most_rows < 0) {
+        return !r->wide;
+    }
+    if (spot->most_rows == ESV_UNCOUNTED) {
+        uint32_t steps = l->w->time_steps;
+        spot->most_rows = spot->by_level ? count_levels(spot->lists, steps, esv_spike_nibbles(l->w))
+                                         : count_rows(spot->lists, steps);
+    }
+    return spot->most_rows <= (uint32_t)r->tile.most_rows;
 }
 
 /* currents (T, width) of one position. */
-static void sum(const esv_spike_layer *l, const ready_tile *r, const esv_spike_spot *spot,
+static void sum(const esv_spike_layer *l, const ready_tile *r, esv_spike_spot *spot,
                 int32_t *currents)
 {
+    int wide = !fits(l, r, spot);
     if (!spot->by_level) {
-        l->kernel->sum_spikes(&r->tile, spot->lists, r->wide, currents);
+        l->kernel->sum_spikes(&r->tile, spot->lists, wide, currents);
         return;
     }
     for (uint32_t t = 0, n = esv_spike_nibbles(l->w); t < l->w->time_steps; t++) {
-        l->kernel->sum_levels(&r->tile, spot->lists + t * n, n, r->wide,
+        l->kernel->sum_levels(&r->tile, spot->lists + t * n, n, wide,
                               currents + t * r->tile.width);
     }
 }
@@ -186,7 +263,7 @@ static ESV_APART void sum_and_go_on(const esv_spike_layer *l, const esv_spike_me
 {
     uint32_t numbers = (uint32_t)l->w->time_steps * r->tile.width;
     int32_t *currents = m->currents, *more = currents + numbers;
-    const esv_spike_spot *first = esv_spike_spot_at(l, m, slot, 0);
+    esv_spike_spot *first = esv_spike_spot_at(l, m, slot, 0);
     sum(l, r, first, currents);
     for (uint32_t index = 1; index < first->positions; index++) {
         sum(l, r, esv_spike_spot_at(l, m, slot, index), more);
@@ -201,12 +278,11 @@ static ESV_APART void sum_and_go_on(const esv_spike_layer *l, const esv_spike_me
 static void run_tile(const esv_spike_layer *l, const esv_spike_memory *m, const esv_after *after,
                      const ready_tile *r, uint32_t from, uint32_t n)
 {
-    int narrow = after->kind == ESV_SPIKES && !l->w->pool && !r->wide;
+    int spikes = after->kind == ESV_SPIKES && !l->w->pool;
     for (uint32_t slot = 0; slot < n; slot++) {
-        const esv_spike_spot *spot = esv_spike_spot_at(l, m, slot, 0);
-        if (narrow && !spot->by_level) {
-            fire(l, after, r, from + slot, spot->lists);
-        } else {
+        esv_spike_spot *spot = esv_spike_spot_at(l, m, slot, 0);
+        if (!spikes || spot->by_level ||
+            !fire(l, after, r, from + slot, spot->lists, !fits(l, r, spot))) {
             sum_and_go_on(l, m, after, r, from + slot, slot);
         }
     }

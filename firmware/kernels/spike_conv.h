@@ -48,10 +48,11 @@ typedef struct {
     uint8_t bits;       /* of a weight, expanded or not: -2^(bits - 1) to 2^(bits - 1) - 1 */
     uint8_t time_steps; /* T */
     const int32_t *bias;      /* (width) */
-    const int32_t *threshold; /* (width); for `fire` within int16 */
+    const int32_t *threshold; /* (width) */
     /* The same as int16, 16-byte aligned, for variants that expand. In place the int32 constants
      * are the file's own: within int16 where sums are narrow. */
     const int16_t *bias16, *threshold16;
+    int32_t most_rows; /* whose sum fits int16, bias included; all do where a tile is certified */
 } esv_tile;
 
 /* Where a small list goes whose rows are cheaper added apart for two others, and up to which length
@@ -94,6 +95,10 @@ typedef struct esv_spike_variant {
     /* codes (width) of one token from spikes, sums in int16: lists[g] holds steps 4 g to 4 g + 3.
      * Bits from T on are 0. */
     void (*fire)(const esv_tile *tile, const esv_lists *lists, uint8_t *codes);
+
+    /* The same where sums do not fit int16; 0: not by this function, and nothing is written. NULL
+     * without one. */
+    int (*fire_wide)(const esv_tile *tile, const esv_lists *lists, uint8_t *codes);
 
     /* currents (T, width) of one token from spikes; sums in int32 if `wide`, else in int16. */
     void (*sum_spikes)(const esv_tile *tile, const esv_lists *lists, int wide, int32_t *currents);

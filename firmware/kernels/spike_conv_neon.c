@@ -43,7 +43,11 @@ typedef struct {
     esv_neon_sum_list *sum_list;
     const esv_lists *lists;
     uint32_t filled; /* bit p: bucket p is not 0 */
+    int32_t *membranes; /* (width) of neurons on sums in two parts */
 } workspace;
+
+/* What a step has apart from what it starts from, when its sum does not fit int16. */
+static const int16_t nothing[ESV_NEON_WIDTH];
 
 /* Bit p: list p is not empty. */
 INLINE uint32_t filled_lists(const esv_lists *lists)
@@ -97,8 +101,8 @@ INLINE void sum_starts(unsigned n, unsigned group, uint32_t all, workspace *w)
 
 /* The steps of w->lists, which are steps t0 onwards: to codes, or to currents, `stride` from
  * step to step. */
-INLINE void run_group(unsigned n, unsigned group, const esv_tile *tile, uint32_t t0, workspace *w,
-                      uint8_t *codes, int32_t *currents, uint32_t stride)
+INLINE void run_group(unsigned n, unsigned group, int wide, const esv_tile *tile, uint32_t t0,
+                      workspace *w, uint8_t *codes, int32_t *currents, uint32_t stride)
 {
     uint32_t left = tile->time_steps - t0, steps = left < 4 ? left : 4, all = (1u << steps) - 1;
     fill_buckets(all, w);
@@ -106,8 +110,13 @@ INLINE void run_group(unsigned n, unsigned group, const esv_tile *tile, uint32_t
     for (uint32_t i = 0; i < steps; i++) {
         const node *at = &nodes[STEP + i];
         int16x8_t sum[VECTORS];
-        sum_node(sum, n, group, at->list, at->buckets & w->filled, w->start[at->start], w);
-        if (codes) {
+        sum_node(sum, n, group, at->list, at->buckets & w->filled,
+                 wide ? nothing : w->start[at->start], w);
+        if (wide) {
+            store_sum(sum, n, w->node[BIAS]);
+            esv_neon_fire_wide(tile, t0 + i, w->node[BIAS], w->start[at->start], w->membranes,
+                               codes);
+        } else if (codes) {
             fire_any(sum, n, tile, t0 + i, w->membrane, codes);
         } else {
             put_currents(sum, n, currents + (t0 + i) * stride);
@@ -127,7 +136,24 @@ INLINE void run_tile(unsigned n, unsigned group, const esv_tile *tile, const esv
     w.start[BIAS] = tile->bias16;
     for (uint32_t t = 0; t < tile->time_steps; t += 4) {
         w.lists = &lists[t >> 2];
-        run_group(n, group, tile, t, &w, codes, currents, stride);
+        run_group(n, group, 0, tile, t, &w, codes, currents, stride);
+    }
+}
+
+/* Codes from sums in two parts, each within int16. */
+INLINE void run_wide(unsigned n, const esv_tile *tile, const esv_lists *lists,
+                     esv_neon_sum_list *sum_one, uint8_t *codes)
+{
+    int32_t membranes[ESV_NEON_WIDTH];
+    workspace w;
+    w.rows = settled(tile->rows);
+    w.stride = tile->row_bytes;
+    w.sum_list = sum_one;
+    w.start[BIAS] = tile->bias16;
+    w.membranes = membranes;
+    for (uint32_t t = 0; t < tile->time_steps; t += 4) {
+        w.lists = &lists[t >> 2];
+        run_group(n, 1, 1, tile, t, &w, codes, NULL, 0);
     }
 }
 
@@ -199,6 +225,55 @@ static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
     }
 }
 
+/* Whether the two parts of each step's sum fit int16: what it starts from and the rest. */
+static int parts_fit(const esv_lists *lists, uint32_t steps, uint32_t most)
+{
+    uint32_t all = (1u << steps) - 1, rows[NODES] = {0};
+    for (uint32_t i = ROOT; i < STEP + steps; i++) {
+        uint32_t list = i == ROOT ? steps > 1 ? all : 0 : nodes[i].list;
+        rows[i] = (list ? lists->count[list] : 0) + (i < STEP ? rows[nodes[i].start] : 0);
+        for (uint32_t left = nodes[i].buckets & ((1u << all) - 1); left; left &= left - 1) {
+            rows[i] += lists->count[__builtin_ctz(left)];
+        }
+        if (rows[i] > most) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static void fire_wide_parts(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
+{
+    esv_tile part;
+    for (uint32_t at = 0; at < tile->width; at += part.width) {
+        part = esv_neon_part(tile, at);
+        if (part.width == 128) {
+            run_wide(8, &part, lists, sum_list_8_1, codes + at);
+        } else if (part.width >= 64) {
+            part.width = 64;
+            run_wide(4, &part, lists, sum_list_4_1, codes + at);
+        } else {
+            part.width = 16;
+            run_wide(1, &part, lists, sum_list_1_1, codes + at);
+        }
+    }
+}
+
+static int fire_wide(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
+{
+    if (tile->most_rows < 0) {
+        return 0;
+    }
+    for (uint32_t t = 0; t < tile->time_steps; t += 4) {
+        uint32_t left = tile->time_steps - t;
+        if (!parts_fit(&lists[t >> 2], left < 4 ? left : 4, (uint32_t)tile->most_rows)) {
+            return 0;
+        }
+    }
+    fire_wide_parts(tile, lists, codes);
+    return 1;
+}
+
 const esv_spike_variant esv_spike_neon = {
     .name = "neon",
     .width = ESV_NEON_WIDTH,
@@ -208,6 +283,7 @@ const esv_spike_variant esv_spike_neon = {
     .sort = esv_neon_sort,
     .splits = esv_neon_splits,
     .fire = fire,
+    .fire_wide = fire_wide,
     .sum_spikes = esv_neon_sum_spikes,
     .sum_levels = esv_neon_sum_levels,
 };

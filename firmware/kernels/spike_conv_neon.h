@@ -22,6 +22,10 @@ void esv_neon_sum_spikes(const esv_tile *tile, const esv_lists *lists, int wide,
 void esv_neon_sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t nibbles, int wide,
                          int32_t *currents);
 
+/* Step t of the neurons of a tile on the sums of two parts; its codes are done at the last step. */
+void esv_neon_fire_wide(const esv_tile *tile, uint32_t t, const int16_t *part, const int16_t *rest,
+                        int32_t *membrane, uint8_t *codes);
+
 /* out = the sum of `count` rows, at least one. */
 typedef void esv_neon_sum_list(const int8_t *rows, uint32_t stride, const uint16_t *row,
                                uint32_t count, int16_t *out);

@@ -90,6 +90,33 @@ void esv_neon_sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t 
     }
 }
 
+/* As in spike_fire_neon.h a code moves down by a bit a step. */
+void esv_neon_fire_wide(const esv_tile *tile, uint32_t t, const int16_t *part, const int16_t *rest,
+                        int32_t *membrane, uint8_t *codes)
+{
+    int last = t + 1u == tile->time_steps;
+    int8x16_t shift = vdupq_n_s8(last ? (int8_t)(tile->time_steps - 8) : 0);
+    for (uint32_t c = 0; c < tile->width; c += 16) {
+        uint16x8_t fired[2];
+        UNROLL for (uint32_t i = 0; i < 2; i++) {
+            uint32_t at = c + 8 * i;
+            int16x8_t a = vld1q_s16(part + at), b = vld1q_s16(rest + at);
+            int32x4_t sum[2] = {vaddl_s16(vget_low_s16(a), vget_low_s16(b)), vaddl_high_s16(a, b)};
+            uint32x4_t over[2];
+            UNROLL for (uint32_t j = 0; j < 2; j++) {
+                int32x4_t v = t ? vld1q_s32(membrane + at + 4 * j) : vdupq_n_s32(0);
+                v = vhaddq_s32(v, sum[j]);
+                over[j] = vcgeq_s32(v, vld1q_s32(tile->threshold + at + 4 * j));
+                vst1q_s32(membrane + at + 4 * j, vbicq_s32(v, vreinterpretq_s32_u32(over[j])));
+            }
+            fired[i] = vuzp1q_u16(vreinterpretq_u16_u32(over[0]), vreinterpretq_u16_u32(over[1]));
+        }
+        uint8x16_t code = vuzp1q_u8(vreinterpretq_u8_u16(fired[0]), vreinterpretq_u8_u16(fired[1]));
+        code = t ? vsriq_n_u8(code, vld1q_u8(codes + c), 1) : code;
+        vst1q_u8(codes + c, vshlq_u8(code, shift));
+    }
+}
+
 #else
 
 typedef int esv_no_neon_currents; /* a file must not be empty */

@@ -8,13 +8,9 @@
 
 #include "spike_conv.h"
 
-#if defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_FEATURE_MVE) && !defined(__aarch64__) && \
-    defined(__thumb2__)
-#define ESV_DSP
+#include "dsp_words.h"
 
-#include <string.h>
-
-#include "after.h"
+#ifdef ESV_DSP
 
 #define PAIRS 8 /* registers of 16 channels */
 #define WORDS 4 /* of a row in bytes, and of 16 codes */
@@ -54,6 +50,10 @@ void esv_dsp_add_steps(const esv_tile *tile, const esv_lists *lists, uint32_t mi
 
 /* spike_fields_dsp.c: *s += packed rows of fewer than 8 bits. */
 void esv_dsp_add_packed(const esv_tile *tile, const uint16_t *row, uint32_t count, sums *s);
+
+/* *to = *from + rows of 4 bits, which may be none; to may be from. */
+void esv_dsp_add_fours(const esv_tile *tile, const uint16_t *row, uint32_t count, const sums *from,
+                       sums *to);
 
 #endif
 #endif

@@ -48,6 +48,19 @@ static uint32_t currents_bytes(const esv_window *w, const esv_spike_variant *k)
     return ESV_ALIGNED(sets * w->time_steps * k->width * (uint32_t)sizeof(int32_t));
 }
 
+#define MOST_LEVELS 24
+
+uint32_t esv_spike_pattern_room(const esv_window *w, const esv_spike_variant *k)
+{
+    uint32_t room = esv_spike_room(w), rows = esv_spike_rows(w);
+    uint32_t most = w->max_level < MOST_LEVELS ? w->max_level : MOST_LEVELS;
+    uint32_t numbers = (UINT16_MAX - ESV_LIST_SLACK) / rows;
+    if (!room || !k->weight_bytes || numbers <= room) {
+        return room;
+    }
+    return most < numbers ? most : numbers - 1;
+}
+
 /* Where the parts of a member's memory begin; the window's bytes are at 0. */
 typedef struct {
     uint32_t patterns, sorting, weights, currents, lines, spots;
@@ -56,7 +69,7 @@ typedef struct {
 static layout lay_out(const esv_window *w, int levels, uint32_t lines, const esv_spike_variant *k)
 {
     uint32_t rows = esv_spike_rows(w), planes = levels ? w->time_steps : 1;
-    uint32_t room = levels && esv_spike_room(w) ? esv_spike_room(w) : 1;
+    uint32_t room = levels && esv_spike_room(w) ? esv_spike_pattern_room(w, k) : 1;
     uint32_t line = lines ? (uint32_t)w->width * w->channels : 0;
     uint32_t sorted = room * rows > line ? room * rows : line;
     layout at;
@@ -111,172 +124,13 @@ static const uint8_t *window_bytes(const esv_window *w, const uint8_t *plane, in
     return buffer;
 }
 
-/* Sort `count` bytes of steps by pattern. */
-static void sort_codes(const esv_spike_layer *l, const esv_spike_memory *m, const uint8_t *codes,
-                       uint32_t count, esv_lists *lists)
+void esv_spike_sort_codes(const esv_spike_layer *l, const esv_spike_memory *m,
+                          const uint8_t *codes, uint32_t count, esv_lists *lists)
 {
     uint32_t steps = (1u << l->w->time_steps) - 1; /* nothing beyond step T - 1, whatever comes */
     for (uint32_t g = 0; 4 * g < l->w->time_steps; g++) {
         l->kernel->sort(codes, count, g, steps >> (4 * g) & 15, 1, &lists[g], m->sorting);
     }
-}
-
-#if defined __aarch64__ || defined __SSE2__
-/* Vectors of 16 bytes, as compilers know them on processors that have them. */
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
-typedef uint16_t halves8 __attribute__((vector_size(16)));
-
-static inline bytes16 load16(const uint8_t *from)
-{
-    bytes16 all;
-    memcpy(&all, from, sizeof all);
-    return all;
-}
-
-/* All ones in the first `count` bytes, fewer than 16. */
-static bytes16 first_bytes(uint32_t count)
-{
-    const bytes16 number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return (bytes16)(number < (uint8_t)count);
-}
-
-static ESV_INLINE int pattern_in(const uint8_t *const *plane, uint32_t steps, uint32_t count,
-                                 uint32_t level, uint8_t *codes)
-{
-    const uint8_t *from[8];
-    bytes16 any = {0}, code = {0};
-    uint32_t k = 0;
-    for (uint32_t t = 0; t < steps; t++) {
-        from[t] = plane[t];
-    }
-    for (; k < count; k += 16, any |= code) {
-        code = (bytes16)(load16(from[0] + k) >= (uint8_t)level) & 1;
-        for (uint32_t t = 1; t < steps; t++) {
-            code |= (bytes16)(load16(from[t] + k) >= (uint8_t)level) & (uint8_t)(1u << t);
-        }
-        code = count - k < 16 ? code & first_bytes(count - k) : code;
-        memcpy(codes + k, &code, sizeof code);
-    }
-    uint64_t half[2];
-    memcpy(half, &any, sizeof half);
-    return (half[0] | half[1]) != 0;
-}
-
-/* codes (count) = the steps at which each input is at least `level`; returns whether any is. May
- * write 15 bytes more. */
-static int pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t count, uint32_t level,
-                      uint8_t *codes)
-{
-    switch (steps) { /* copies whose steps the compiler knows */
-    case 2: return pattern_in(plane, 2, count, level, codes);
-    case 4: return pattern_in(plane, 4, count, level, codes);
-    default: return pattern_in(plane, steps, count, level, codes);
-    }
-}
-
-/* row (count) modulo `rows`, of which each number is less than `times`. Up to 7 more may be taken
- * with them. */
-static void wrap(uint16_t *row, uint32_t count, uint32_t rows, uint32_t times)
-{
-    for (uint32_t e = 0; e < count; e += 8) {
-        halves8 all;
-        memcpy(&all, row + e, sizeof all);
-        for (uint32_t i = 1; i < times; i++) {
-            all -= (halves8)(all >= (uint16_t)rows) & (uint16_t)rows;
-        }
-        memcpy(row + e, &all, sizeof all);
-    }
-}
-#else
-/* codes (count) |= bit t where an input is at least `level`, or = instead of |= with `first`. Four
- * inputs at a time: adding lifts what reaches the level into a byte's top bit. Levels above 127 are
- * never met here. */
-static inline void reach(const uint8_t *restrict plane, uint32_t count, uint32_t level, uint32_t t,
-                         int first, uint8_t *restrict codes)
-{
-    const uint32_t ones = 0x01010101u, lift = (128 - level) * ones;
-    for (size_t i = 0, words = (count + 3) / 4; i < words; i++) {
-        uint32_t four, code = 0;
-        memcpy(&four, plane + 4 * i, 4);
-        if (!first) {
-            memcpy(&code, codes + 4 * i, 4);
-        }
-        code |= ((four + lift) >> 7 & ones) << t;
-        memcpy(codes + 4 * i, &code, 4);
-    }
-}
-
-static int any(const uint8_t *codes, uint32_t count)
-{
-    uint8_t all = 0;
-    for (uint32_t k = 0; k < count; k++) {
-        all |= codes[k];
-    }
-    return all != 0;
-}
-
-/* codes (count) = the steps at which each input is at least `level`; returns whether any is. May
- * write 3 bytes more. */
-static int pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t count, uint32_t level,
-                      uint8_t *codes)
-{
-    reach(plane[0], count, level, 0, 1, codes);
-    for (uint32_t t = 1; t < steps; t++) {
-        reach(plane[t], count, level, t, 0, codes);
-    }
-    return any(codes, count);
-}
-
-static void wrap(uint16_t *row, uint32_t count, uint32_t rows, uint32_t times)
-{
-    (void)times;
-    for (uint32_t e = 0; e < count; e++) {
-        while (row[e] >= rows) {
-            row[e] = (uint16_t)(row[e] - rows);
-        }
-    }
-}
-#endif
-
-/* A level is how many of 1, 2, ... it reaches: an input enters once for each, with the pattern of
- * the steps at which it does, and then its rows are those of spikes. The rows of each four steps
- * take the room of as many sets; returns 0 when some level is above that. */
-static int sort_patterns(const esv_spike_layer *l, const esv_spike_memory *m,
-                         const uint8_t *const *plane, esv_lists *lists)
-{
-    uint32_t rows = l->rows, steps = l->w->time_steps, most = 0, groups = (steps + 3) / 4;
-    uint32_t room = esv_spike_room(l->w);
-    while (pattern_of(plane, steps, rows, most + 1, m->patterns + most * rows)) {
-        if (++most > room) {
-            return 0;
-        }
-    }
-    for (uint32_t g = 1; g < groups; g++) {
-        lists[g].row = lists[g * room].row;
-    }
-    sort_codes(l, m, m->patterns, most * rows, lists);
-    for (uint32_t g = 0; most > 1 && 4 * g < steps; g++) {
-        for (uint32_t p = 1; p < ESV_LISTS; p++) {
-            wrap(lists[g].row + lists[g].first[p], lists[g].count[p], rows, most);
-        }
-    }
-    return 1;
-}
-
-static void sort_levels(const esv_spike_layer *l, const esv_spike_memory *m,
-                        const uint8_t *const *plane, esv_lists *lists)
-{
-    uint32_t n = esv_spike_nibbles(l->w);
-    for (uint32_t set = 0; set < l->w->time_steps * n; set++) {
-        l->kernel->sort(plane[set / n], l->rows, set % n, 15, 0, &lists[set], m->sorting);
-    }
-}
-
-static int has_patterns(const esv_spike_layer *l)
-{
-    uint32_t room = esv_spike_room(l->w);
-    return room && l->w->max_level < 128 &&
-           (room + 1) * l->rows <= UINT16_MAX - ESV_LIST_SLACK;
 }
 
 /* Sort what fires in the window of one position. */
@@ -292,19 +146,20 @@ static void sort_spot(const esv_spike_layer *l, esv_spike_memory *m, int32_t y, 
         spot->lists[set].row = (uint16_t *)(void *)(rows + set * l->rows_bytes);
     }
     spot->by_level = 0;
+    spot->most_rows = ESV_UNCOUNTED;
     if (ESV_KEEPS_LINES && l->lines) {
         esv_spike_sort_window(l, m, top, left, spot->lists);
+        spot->by_level = l->levels && !esv_spike_join_levels(l, spot->lists);
         return;
     }
     for (uint32_t t = 0; t < (l->levels ? w->time_steps : 1u); t++) {
         bytes[t] = window_bytes(w, l->input + t * plane, top, left,
                                 m->window + t * window_bytes_of(l->rows));
     }
-    if (!l->levels) {
-        sort_codes(l, m, bytes[0], l->rows, spot->lists);
-    } else if (!has_patterns(l) || !sort_patterns(l, m, bytes, spot->lists)) {
-        spot->by_level = 1;
-        sort_levels(l, m, bytes, spot->lists);
+    if (l->levels) {
+        spot->by_level = !esv_spike_sort_levels(l, m, bytes, spot->lists);
+    } else {
+        esv_spike_sort_codes(l, m, bytes[0], l->rows, spot->lists);
     }
 }
 

@@ -33,6 +33,8 @@ typedef struct {
     uint8_t *scratch;
 } esv_spike_layer;
 
+#define ESV_UNCOUNTED UINT32_MAX
+
 /* Where the parts of one member's memory are. */
 typedef struct {
     uint8_t *window;   /* the bytes of one window: (K), of levels (T, K) */
@@ -48,6 +50,7 @@ typedef struct {
 /* What fires in the window of one position. */
 typedef struct {
     uint32_t by_level;  /* a list holds a level of one step; else it holds a firing pattern */
+    uint32_t most_rows; /* of a step; ESV_UNCOUNTED before it is asked for */
     uint32_t positions; /* of the token, at its first position: pooling clips at the edge */
     esv_lists lists[];
 } esv_spike_spot;
@@ -100,13 +103,40 @@ static inline esv_spike_spot *esv_spike_spot_at(const esv_spike_layer *layer,
 void esv_spike_gather(const esv_spike_layer *layer, esv_spike_memory *memory, uint32_t token,
                       uint32_t slot);
 
+/* The highest level that is taken apart into patterns. Where memory allows it may be higher than
+ * lists have room for if all inputs had it. */
+uint32_t esv_spike_pattern_room(const esv_window *w, const esv_spike_variant *kernel);
+
+/* Sort `count` bytes of steps by pattern. */
+void esv_spike_sort_codes(const esv_spike_layer *layer, const esv_spike_memory *memory,
+                          const uint8_t *codes, uint32_t count, esv_lists *lists);
+
+/* ---- spike_levels.c ---- */
+
+/* The levels of each step's window, plane (T, K); returns whether lists are of patterns, or 0 where
+ * they are of levels. */
+int esv_spike_sort_levels(const esv_spike_layer *layer, const esv_spike_memory *memory,
+                          const uint8_t *const *plane, esv_lists *lists);
+/* Make one list of the lists of a single step's levels, which is then that of a pattern; returns 0
+ * where this would not pay or has no room. */
+int esv_spike_join_levels(const esv_spike_layer *layer, esv_lists *lists);
+
+/* ---- spike_bound.c: rows whose sums fit int16 together with the bias; -1: not even none ---- */
+
+/* Whichever the weights of `bits` bits are. */
+int32_t esv_spike_any_rows(const int32_t *bias, uint32_t n, uint32_t bits);
+
+/* Of the weights that channels `first` to first + n - 1 have; a row counts up to `times` times. */
+int32_t esv_spike_most_rows(const esv_conv *conv, uint32_t rows, uint32_t first, uint32_t n,
+                            uint32_t times);
+
 /* ---- spike_lines.c ---- */
 
 /* Image rows to keep sorted where there is memory; 0: it would be of no use. */
 uint32_t esv_spike_lines(const esv_window *w, int levels);
 uint32_t esv_spike_lines_bytes(const esv_window *w, uint32_t lines);
 
-/* lists (T / 4, rounded up) of the window whose first tap is at (y, x). Windows of a block come in
+/* lists (T / 4, rounded up; of levels one) of the window whose first tap is at (y, x). Windows of a block come in
  * such an order that no row is needed again after `layer->lines` later ones. */
 void esv_spike_sort_window(const esv_spike_layer *layer, esv_spike_memory *memory, int32_t y,
                            int32_t x, esv_lists *lists);

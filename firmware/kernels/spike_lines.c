@@ -1,4 +1,4 @@
-/* Overlapping windows of codes where memory allows: each row of the image is sorted once, and the
+/* Overlapping windows of codes, or of a single step's levels, where memory allows: each row of the image is sorted once, and the
  * lists of a window are put together from stretches of those of its rows.
  *
  * A list of a sorted row is in the order of its pixels, so what belongs to a window is a stretch of
@@ -47,8 +47,9 @@ static uint32_t groups(const esv_window *w)
 uint32_t esv_spike_lines(const esv_window *w, int levels)
 {
     int fits = line_entries(w) + ESV_LIST_SLACK <= UINT16_MAX;
+    int lists = !levels || (w->time_steps == 1 && w->max_level < ESV_LISTS);
     uint32_t apart = (w->pool ? w->pool - 1u : 0) * w->stride;
-    return !levels && fits && w->kernel > w->stride ? apart + w->kernel : 0;
+    return lists && fits && w->kernel > w->stride ? apart + w->kernel : 0;
 }
 
 uint32_t esv_spike_lines_bytes(const esv_window *w, uint32_t lines)
@@ -80,9 +81,10 @@ static void find_bounds(const esv_window *w, uint16_t *row, uint32_t first, uint
     row[end] = behind;
 }
 
-static uint32_t mask_of(const esv_window *w, uint32_t group)
+/* Of codes; the highest list. */
+static uint32_t mask_of(const esv_spike_layer *l, uint32_t group)
 {
-    return ((1u << w->time_steps) - 1) >> (4 * group) & 15;
+    return l->levels ? ESV_LISTS - 1 : ((1u << l->w->time_steps) - 1) >> (4 * group) & 15;
 }
 
 static void sort_line(const esv_spike_layer *l, const esv_spike_memory *m, uint32_t y)
@@ -91,9 +93,12 @@ static void sort_line(const esv_spike_layer *l, const esv_spike_memory *m, uint3
     for (uint32_t g = 0; g < groups(l->w); g++) {
         line to = line_at(l, m, y, g);
         esv_lists lists = {.row = to.row};
-        l->kernel->sort(l->input + y * count, count, g, mask_of(l->w, g), 0, &lists, m->sorting);
+        l->kernel->sort(l->input + y * count, count, g, mask_of(l, g), 0, &lists, m->sorting);
         memset(to.bound, 0, 2 * ESV_LISTS * (l->w->width + 1u));
-        for (uint32_t p = 1; p <= mask_of(l->w, g); p++) {
+        for (uint32_t p = 1; p <= mask_of(l, g); p++) {
+            if (l->levels && !lists.count[p]) {
+                continue; /* most of them */
+            }
             find_bounds(l->w, to.row, lists.first[p], lists.first[p] + lists.count[p],
                         to.bound + p);
         }
@@ -129,13 +134,21 @@ static uint32_t find_stretches(const esv_spike_layer *l, const esv_spike_memory 
     return n;
 }
 
-/* Bit p of source[q]: list q takes the rows of pattern p. Small lists are dissolved. */
-static void choose_sources(const esv_spike_variant *k, uint32_t mask, uint16_t *count,
+/* Bit p of source[q]: list q takes the rows of pattern p. Small lists are dissolved; of levels, whose
+ * lists are mostly empty, these are left out. */
+static void choose_sources(const esv_spike_layer *l, uint32_t mask, uint16_t *count,
                            uint16_t *source)
 {
+    const esv_spike_variant *k = l->kernel;
     const of_lists own = {1,      1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
                           1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
     memcpy(source, &own, sizeof own);
+    for (uint32_t p = 1; l->levels && p <= mask; p++) {
+        source[p] = count[p] ? source[p] : 0;
+    }
+    if (l->levels) {
+        return;
+    }
     for (uint32_t i = k->splits ? esv_splits_within(mask) : 0; i > 0; i--) {
         const esv_split *split = &k->splits[i - 1];
         uint32_t p = split->p;
@@ -194,9 +207,9 @@ void esv_spike_sort_window(const esv_spike_layer *l, esv_spike_memory *m, int32_
         of_lists count;
         uint32_t n = find_stretches(l, m, y, x, g, stretches, &count);
         memcpy(lists[g].count, &count, sizeof count);
-        choose_sources(l->kernel, mask_of(l->w, g), lists[g].count, source);
+        choose_sources(l, mask_of(l, g), lists[g].count, source);
         lists[g].first[0] = 0;
-        join(stretches, n, mask_of(l->w, g), source, &lists[g]);
+        join(stretches, n, mask_of(l, g), source, &lists[g]);
     }
 }
 #endif

@@ -124,11 +124,12 @@ void esv_dsp_add_steps(const esv_tile *tile, const esv_lists *lists, uint32_t mi
 static ESV_INLINE void add_rows_of(sums *s, const uint8_t *rows, uint32_t width,
                                    const uint16_t *row, uint32_t count)
 {
+    const uint32_t words = width <= 4 ? 1 : width <= 8 ? 2 : WORDS;
     uint32_t word[WORDS] = {0};
     for (; count; count--) {
         memcpy(word, rows + *row++ * width, width);
 #pragma GCC unroll 4
-        for (uint32_t i = 0; i < WORDS; i++) {
+        for (uint32_t i = 0; i < words; i++) {
             __asm("sxtab16 %0, %0, %1" : "+r"(s->pair[2 * i]) : "r"(word[i]));
             __asm("sxtab16 %0, %0, %1, ror #8" : "+r"(s->pair[2 * i + 1]) : "r"(word[i]));
         }
@@ -137,10 +138,11 @@ static ESV_INLINE void add_rows_of(sums *s, const uint8_t *rows, uint32_t width,
 
 static ESV_APART void add_narrow(const esv_tile *tile, const uint16_t *row, uint32_t count, sums *s)
 {
-    if (tile->width == 8) {
-        add_rows_of(s, tile->rows, 8, row, count);
-    } else {
-        add_rows_of(s, tile->rows, tile->width, row, count);
+    switch (tile->width) {
+    case 8: add_rows_of(s, tile->rows, 8, row, count); break;
+    case 4: add_rows_of(s, tile->rows, 4, row, count); break;
+    case 2: add_rows_of(s, tile->rows, 2, row, count); break;
+    default: add_rows_of(s, tile->rows, tile->width, row, count);
     }
 }
 
@@ -164,6 +166,8 @@ void esv_dsp_add_rows(const esv_tile *tile, const uint16_t *row, uint32_t count,
 {
     if (tile->row_bytes == ESV_LANES && count) {
         add_rows_8(tile->rows, row, from, count, to);
+    } else if (tile->bits == 4 && count) {
+        esv_dsp_add_fours(tile, row, count, from, to);
     } else {
         add_others(tile, row, count, from, to);
     }

@@ -6,7 +6,7 @@
 
 /* A spiking convolution on codes or levels; conv: with no output. */
 typedef struct {
-    uint32_t rows;
+    uint32_t rows, max_level;
     esv_conv conv;
 } layer;
 
@@ -19,6 +19,7 @@ static int layer_of(const esv_program *program, const esv_header *h, uint32_t in
     esv_value in = esv_read_value(program->file, h, op.source[0]);
     esv_value out = esv_read_value(program->file, h, op.output);
     l->rows = (uint32_t)op.kernel * op.kernel * in.channels;
+    l->max_level = in.kind == ESV_LEVELS ? in.max_level : 1;
     l->conv = esv_conv_of(program, &op, &out, 0, 0);
     return in.kind != ESV_MEMBRANE;
 }
@@ -51,7 +52,7 @@ void esv_prepare(const esv_program *program, const struct esv_spike_variant *ker
                              ? esv_spike_prepared_bytes(l.rows, &l.conv, kernel) : 0;
         table[i] = bytes ? at : 0;
         if (bytes) {
-            esv_spike_prepare(l.rows, &l.conv, kernel, at);
+            esv_spike_prepare(l.rows, l.max_level, &l.conv, kernel, at);
         }
         at += bytes;
     }

@@ -16,6 +16,7 @@ from edgesvit.program.ops import Value
 from edgesvit.targets import load
 from tests.program.programs import (
     Builder,
+    beyond_int16,
     random_image,
     random_membrane_program,
     random_program,
@@ -70,6 +71,15 @@ def test_overlapping_windows(tmp_path, runner, steps):
     program = builder.finish(build(builder), 3)
     images = np.stack([random_image(program, i) for i in range(2)])
     said = run(tmp_path, runner, "cortex-a72", program, images, "--threads", "2")
+    board = read_runner(said.stdout.splitlines(), 2, "cortex-a72")
+    assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6])
+def test_sums_beyond_int16(tmp_path, runner, steps):
+    program = beyond_int16(steps)
+    images = np.stack([random_image(program, i) for i in range(2)])
+    said = run(tmp_path, runner, "cortex-a72", program, images)
     board = read_runner(said.stdout.splitlines(), 2, "cortex-a72")
     assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
 

@@ -310,3 +310,13 @@ def random_image(program: Program, seed: int) -> np.ndarray:
         return random.integers(0, program.input.max_level + 1, shape).astype(np.uint8)
     image = random.integers(0, 256, program.input.shape)
     return (image * random.choice([0, 1, 1, 1]) | random.choice([0, 0, 0, 255])).astype(np.uint8)
+
+
+def beyond_int16(steps: int) -> Program:
+    """3x3 layers whose largest rows leave int16 where enough of them fire: at no corner, in most
+    of the middle; from spikes and from levels."""
+    b = Builder(np.random.default_rng(steps), steps, (5, 6, 3))
+    x = b.encode(200)
+    y = b.conv(x, 130, 3, pad=1, extreme=True)
+    levels = b.add(x, b.conv(y, 200, extreme=True))
+    return b.finish(b.conv(levels, 40, 3, pad=1, extreme=True), 3)

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from edgesvit.boards.local import HostProgram, kernels
 from edgesvit.program.file import to_bytes
-from edgesvit.program.interpret import trace
+from edgesvit.program.interpret import decode, trace
 from edgesvit.program.ops import Kind, Program, SpikeConv, Value
 from edgesvit.program.plan import plan
 from tests.program.programs import (
     Builder,
+    beyond_int16,
     random_image,
     random_membrane_program,
     random_program,
@@ -181,6 +182,15 @@ def test_int16_certificate_at_its_limits(total, certified):
     program = extreme(total)
     assert int(program.ops[1].certified.sum()) == certified
     assert_equal(program, constant_image(program, 0))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6])
+def test_sums_that_leave_int16_only_where_many_fire(steps):
+    program = beyond_int16(steps)
+    expected = assert_equal(program, random_image(program, steps))
+    fired = decode(expected[program.ops[0].output], steps).sum(-1)
+    corner, middle = fired[:, :2, :2].sum((1, 2)), fired[:, 1:4, 1:4].sum((1, 2))
+    assert corner.min() < 258 < middle.max()  # rows of 127 that fit int16
 
 
 def test_levels_up_to_the_largest():
