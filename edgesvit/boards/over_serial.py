@@ -62,7 +62,7 @@ def run_on(session: SerialSession, target: Target, artifact: Artifact, images: n
         latency_us=None if scale else [1e6 * count / target.clock_hz for count in ticks],
         observed_bytes={"code": used["code"], "weights": used["weights"],
                         "arena": used["arena_used"], "stack": used["stack_used"],
-                        "io": used["data"]},
+                        "io": used["data"], "unpacked": used["unpacked"]},
         environment={"board": identity.board, "firmware": identity.firmware,
                      "timer": identity.timer, "ticks_per_instruction": scale},
         retries=session.retries,

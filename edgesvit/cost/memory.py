@@ -13,6 +13,7 @@ from edgesvit.program.plan import plan
 from edgesvit.targets import Target
 
 USES = ("code", "weights", "arena", "stack", "io")
+UNPACKED = "unpacked"  # weights of a small core made bytes at boot, in memory the arena leaves free
 
 # Before anything is built, code, stack and io are guesses: the size of a past build, rounded up.
 # The table shows them as estimates beside what the linker and then the board say.
@@ -28,7 +29,7 @@ class MemoryRow(msgspec.Struct, frozen=True):
 
     region: str
     use: str
-    estimated_bytes: int
+    estimated_bytes: int | None
     linked_bytes: int | None
     observed_bytes: int | None
     region_budget_bytes: int
@@ -42,9 +43,13 @@ def estimate(program: Program, program_bytes: int, target: Target) -> dict[str, 
 
 def table(target: Target, estimated: Mapping[str, int], linked: Mapping[str, int],
           observed: Mapping[str, int]) -> list[MemoryRow]:
-    """The three columns, one row a use, in the order of USES."""
-    return [MemoryRow(target.region_for(use).name, use, estimated[use], linked.get(use),
+    """The three columns, one row a use, in the order of USES; UNPACKED where a board says so."""
+    rows = [MemoryRow(target.region_for(use).name, use, estimated[use], linked.get(use),
                       observed.get(use), target.region_for(use).bytes) for use in USES]
+    if unpacked := observed.get(UNPACKED):
+        arena = target.region_for("arena")
+        rows.append(MemoryRow(arena.name, UNPACKED, None, None, unpacked, arena.bytes))
+    return rows
 
 
 def shortfalls(used: Mapping[str, int], target: Target, profile: Profile) -> list[str]:

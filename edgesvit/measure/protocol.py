@@ -180,7 +180,8 @@ class SerialSession:
         return result == "pass"
 
     def memory(self) -> dict[str, int]:
-        """Bytes linked (code, weights, data, arena, stack) and used (arena_used, stack_used)."""
+        """Bytes linked (code, weights, data, arena, stack), used (arena_used, stack_used), and of
+        memory behind the arena that hold narrow weights as bytes (unpacked)."""
         fields = self._ask("memory", lambda replies: _pairs(_one(replies, "memory")))
         return {name: int(value) for name, value in fields.items()}
 

@@ -214,6 +214,7 @@ static void memory(const char *arguments)
     reply_count("arena_used", now.arena_used_bytes);
     reply_count("stack", now.stack_bytes);
     reply_count("stack_used", now.stack_used_bytes);
+    reply_count("unpacked", work.unpacked_bytes);
     reply_end();
     reply_ready(board.number);
 }

@@ -10,7 +10,8 @@ static void widen(void)
 {
     uint32_t kept = (work.program.input_bytes + 15) / 16 * 16;
     if (work.image.spare_bytes > kept) {
-        esv_widen(&work.program, work.image.spare + kept, work.image.spare_bytes - kept);
+        work.unpacked_bytes = esv_widen(&work.program, work.image.spare + kept,
+                                        work.image.spare_bytes - kept);
     }
 }
 

@@ -10,6 +10,7 @@ typedef struct {
     board_image image;
     const char *refused;   /* why the program cannot run, NULL when it can */
     uint32_t loaded_bytes; /* of the input, from its start, since the last run */
+    uint32_t unpacked_bytes; /* of spare memory that hold narrow weights as bytes */
     int kept;              /* a whole input lies in the spare memory, ready to run again */
     uint32_t turns;        /* of the run going on */
     uint32_t step;         /* the operator that work_step runs next */

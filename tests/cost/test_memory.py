@@ -61,6 +61,13 @@ def test_the_table_has_three_columns_and_says_none_where_nobody_knows():
     assert (stack.linked_bytes, stack.observed_bytes) == (None, None)
 
 
+def test_unpacked_weights_have_a_row_where_a_board_says_so():
+    rows = memory.table(TARGET, used(), {}, {"unpacked": 7})
+    assert (rows[-1].region, rows[-1].use) == (TARGET.region_for("arena").name, "unpacked")
+    assert (rows[-1].estimated_bytes, rows[-1].observed_bytes) == (None, 7)
+    assert len(memory.table(TARGET, used(), {}, {"unpacked": 0})) == len(rows) - 1
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("make", [random_program, random_membrane_program])
 def test_parameters_are_what_the_file_holds(make, seed):

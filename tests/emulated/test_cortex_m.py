@@ -45,6 +45,8 @@ def test_board_computes_what_the_interpreter_defines(built, name):
         assert memory[use] == firmware.sections[use]
     assert memory["data"] == firmware.sections["io"]
     assert memory["arena_used"] <= arena_bytes
+    narrow = sum(op.weight.size for op in PROGRAM.ops if getattr(op, "weight_bits", 8) < 8)
+    assert memory["unpacked"] > narrow  # and a table of where they lie
     assert 256 < memory["stack_used"] < memory["stack"]
     assert memory["stack"] - memory["stack_used"] < identity.stack_free_bytes
 
