@@ -256,20 +256,6 @@ void run_image(Method &method, Input &input, const uint8_t *image, size_t index,
     std::fflush(stdout);
 }
 
-void print_steps(const std::vector<edgesvit::Step> &steps, size_t index)
-{
-    std::string firsts, times, names;
-    for (const edgesvit::Step &step : steps) {
-        const char *comma = names.empty() ? "" : ",";
-        firsts += comma + std::to_string(step.first);
-        times += comma + std::to_string(step.ns);
-        names += comma + step.name;
-    }
-    std::printf("layers index=%zu first=%s ns=%s instructions=-1 names=%s\n", index,
-                firsts.c_str(), times.c_str(), names.c_str());
-    std::fflush(stdout);
-}
-
 void run_layers(Method &method, Input &input, edgesvit::Tracer &tracer, const probe_file &images,
                 uint32_t rounds)
 {
@@ -280,7 +266,7 @@ void run_layers(Method &method, Input &input, edgesvit::Tracer &tracer, const pr
         tracer.on = true;
         execute(method);
         tracer.on = false;
-        print_steps(tracer.steps, i % count);
+        tracer.print(i % count);
     }
 }
 

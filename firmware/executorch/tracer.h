@@ -4,6 +4,7 @@
 #define EDGESVIT_EXECUTORCH_TRACER_H
 
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -70,6 +71,21 @@ public:
             inside_ += (int64_t)(end - start); /* the ticks of a system with a clock are ns */
             steps.push_back({word(name), -1, (int64_t)(end - start)});
         }
+    }
+
+    /* As a line of the runner's, for image `index`. */
+    void print(size_t index) const
+    {
+        std::string firsts, times, names;
+        for (const Step &step : steps) {
+            const char *comma = names.empty() ? "" : ",";
+            firsts += comma + std::to_string(step.first);
+            times += comma + std::to_string(step.ns);
+            names += comma + step.name;
+        }
+        std::printf("layers index=%zu first=%s ns=%s instructions=-1 names=%s\n", index,
+                    firsts.c_str(), times.c_str(), names.c_str());
+        std::fflush(stdout);
     }
 
     void create_event_block(const char *) override {}

@@ -25,34 +25,32 @@ static bytes16 first_bytes(uint32_t count)
     return (bytes16)(number < (uint8_t)count);
 }
 
-static ESV_INLINE uint32_t pattern_in(const uint8_t *const *plane, uint32_t steps, uint32_t count,
-                                      uint32_t level, uint8_t *codes)
+static ESV_INLINE int pattern_in(const uint8_t *const *plane, uint32_t steps, uint32_t count,
+                                 uint32_t level, uint8_t *codes)
 {
     const uint8_t *from[8];
-    bytes16 none = {0}, code = {0};
-    uint32_t k = 0, found = 0;
+    bytes16 any = {0}, code = {0};
+    uint32_t k = 0;
     for (uint32_t t = 0; t < steps; t++) {
         from[t] = plane[t];
     }
-    for (; k < count; k += 16) {
+    for (; k < count; k += 16, any |= code) {
         code = (bytes16)(load16(from[0] + k) >= (uint8_t)level) & 1;
         for (uint32_t t = 1; t < steps; t++) {
             code |= (bytes16)(load16(from[t] + k) >= (uint8_t)level) & (uint8_t)(1u << t);
         }
         code = count - k < 16 ? code & first_bytes(count - k) : code;
         memcpy(codes + k, &code, sizeof code);
-        uint64_t half[2];
-        code = (bytes16)(code != none) & 1;
-        memcpy(half, &code, sizeof half);
-        found += (uint32_t)((half[0] + half[1]) * 0x0101010101010101u >> 56);
     }
-    return found;
+    uint64_t half[2];
+    memcpy(half, &any, sizeof half);
+    return (half[0] | half[1]) != 0;
 }
 
-/* codes (count) = the steps at which each input is at least `level`; returns how many are. May
+/* codes (count) = the steps at which each input is at least `level`; returns whether any is. May
  * write 15 bytes more. */
-static uint32_t pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t count,
-                           uint32_t level, uint8_t *codes)
+static int pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t count, uint32_t level,
+                      uint8_t *codes)
 {
     switch (steps) { /* copies whose steps the compiler knows */
     case 2: return pattern_in(plane, 2, count, level, codes);
@@ -102,16 +100,16 @@ static int any(const uint8_t *codes, uint32_t count)
     return all != 0;
 }
 
-/* codes (count) = the steps at which each input is at least `level`; returns at least how many are,
- * 0 only if none is. May write 3 bytes more. */
-static uint32_t pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t count,
-                           uint32_t level, uint8_t *codes)
+/* codes (count) = the steps at which each input is at least `level`; returns whether any is. May
+ * write 3 bytes more. */
+static int pattern_of(const uint8_t *const *plane, uint32_t steps, uint32_t count, uint32_t level,
+                      uint8_t *codes)
 {
     reach(plane[0], count, level, 0, 1, codes);
     for (uint32_t t = 1; t < steps; t++) {
         reach(plane[t], count, level, t, 0, codes);
     }
-    return any(codes, count) ? count : 0;
+    return any(codes, count);
 }
 
 static void wrap(uint16_t *row, uint32_t count, uint32_t rows, uint32_t times)
@@ -125,6 +123,15 @@ static void wrap(uint16_t *row, uint32_t count, uint32_t rows, uint32_t times)
 }
 #endif
 
+static uint32_t count_set(const uint8_t *codes, uint32_t count)
+{
+    uint32_t set = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        set += codes[k] != 0;
+    }
+    return set;
+}
+
 /* A level is how many of 1, 2, ... it reaches: an input enters once for each, with the pattern of
  * the steps at which it does, and then its rows are those of spikes. The rows of each four steps
  * take the room of as many sets; returns 0 when that is too little, or when of high levels there are
@@ -134,11 +141,14 @@ static int sort_patterns(const esv_spike_layer *l, const esv_spike_memory *m,
 {
     uint32_t rows = l->rows, steps = l->w->time_steps, most = 0, groups = (steps + 3) / 4;
     uint32_t room = esv_spike_pattern_room(l->w, l->kernel), usual = esv_spike_room(l->w);
-    uint32_t sets = l->sets / groups, found, all = 0, firing = 0;
-    while ((found = pattern_of(plane, steps, rows, most + 1, m->patterns + most * rows)) != 0) {
-        firing = most ? firing : found;
-        all += found;
-        if (++most > room || all > sets * rows || (most > usual && all > steps * firing)) {
+    uint32_t sets = l->sets / groups, counted = 0, all = 0;
+    while (pattern_of(plane, steps, rows, most + 1, m->patterns + most * rows)) {
+        if (++most <= usual) {
+            continue;
+        }
+        all += count_set(m->patterns + counted * rows, (most - counted) * rows);
+        counted = most;
+        if (most > room || all > sets * rows || all > steps * count_set(m->patterns, rows)) {
             return 0;
         }
     }

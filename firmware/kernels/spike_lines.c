@@ -93,12 +93,10 @@ static void sort_line(const esv_spike_layer *l, const esv_spike_memory *m, uint3
     for (uint32_t g = 0; g < groups(l->w); g++) {
         line to = line_at(l, m, y, g);
         esv_lists lists = {.row = to.row};
-        l->kernel->sort(l->input + y * count, count, g, mask_of(l, g), 0, &lists, m->sorting);
+        uint32_t mask = mask_of(l, g);
+        l->kernel->sort(l->input + y * count, count, g, mask, 0, &lists, m->sorting);
         memset(to.bound, 0, 2 * ESV_LISTS * (l->w->width + 1u));
-        for (uint32_t p = 1; p <= mask_of(l, g); p++) {
-            if (l->levels && !lists.count[p]) {
-                continue; /* most of them */
-            }
+        for (uint32_t p = 1; p <= mask; p++) {
             find_bounds(l->w, to.row, lists.first[p], lists.first[p] + lists.count[p],
                         to.bound + p);
         }
@@ -143,10 +141,10 @@ static void choose_sources(const esv_spike_layer *l, uint32_t mask, uint16_t *co
     const of_lists own = {1,      1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
                           1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
     memcpy(source, &own, sizeof own);
-    for (uint32_t p = 1; l->levels && p <= mask; p++) {
-        source[p] = count[p] ? source[p] : 0;
-    }
     if (l->levels) {
+        for (uint32_t p = 1; p <= mask; p++) {
+            source[p] = count[p] ? source[p] : 0;
+        }
         return;
     }
     for (uint32_t i = k->splits ? esv_splits_within(mask) : 0; i > 0; i--) {
@@ -205,11 +203,11 @@ void esv_spike_sort_window(const esv_spike_layer *l, esv_spike_memory *m, int32_
         stretch stretches[UINT8_MAX];
         uint16_t source[ESV_LISTS];
         of_lists count;
-        uint32_t n = find_stretches(l, m, y, x, g, stretches, &count);
+        uint32_t n = find_stretches(l, m, y, x, g, stretches, &count), mask = mask_of(l, g);
         memcpy(lists[g].count, &count, sizeof count);
-        choose_sources(l, mask_of(l, g), lists[g].count, source);
+        choose_sources(l, mask, lists[g].count, source);
         lists[g].first[0] = 0;
-        join(stretches, n, mask_of(l, g), source, &lists[g]);
+        join(stretches, n, mask, source, &lists[g]);
     }
 }
 #endif

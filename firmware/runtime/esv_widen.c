@@ -65,13 +65,12 @@ static uint32_t next(const esv_program *program, const esv_header *h, const uint
 uint32_t esv_widen(esv_program *program, void *memory, uint32_t bytes)
 {
     esv_header h = esv_read_header(program->file);
-    uint32_t used = (h.ops * (uint32_t)sizeof(uint8_t *) + 15) / 16 * 16;
+    uint32_t used = (h.ops * (uint32_t)sizeof(uint8_t *) + 15) / 16 * 16, begin = used;
     const uint8_t **table = memory;
     if (used > bytes) {
         return 0;
     }
     memset(memory, 0, used);
-    program->widened = table;
     for (uint32_t i; (i = next(program, &h, table, bytes - used)) < h.ops;) {
         layer l;
         layer_of(program, &h, i, &l);
@@ -79,5 +78,6 @@ uint32_t esv_widen(esv_program *program, void *memory, uint32_t bytes)
         table[i] = (uint8_t *)memory + used;
         used += (uint32_t)widened_bytes(&l);
     }
-    return used;
+    program->widened = used > begin ? table : NULL;
+    return program->widened ? used : 0;
 }

@@ -28,7 +28,7 @@ def widened(program: Program, image: np.ndarray, room: int) -> tuple[np.ndarray,
     opened = _Program.from_buffer_copy(host._program)
     used = host._library.esv_widen(ctypes.byref(opened), host._pointer(memory),
                                    ctypes.c_uint32(room))
-    assert (memory[used:] == _PAINT).all()
+    assert (memory[used or room:] == _PAINT).all()
     host._place(arena, image)
     assert host._library.esv_run(ctypes.byref(opened), host._pointer(arena)) == 0
     return host._logits(arena), used
