@@ -16,6 +16,7 @@ from edgesvit.lower.artifact import IMAGES
 from edgesvit.lower.compile import PACKAGES
 from edgesvit.lower.executorch import build, exported, lower, told, wheel
 from edgesvit.lower.glibc import least_glibc, require_glibc
+from edgesvit.measure.layers import program_layers, read_steps
 from edgesvit.program.file import to_bytes
 from edgesvit.program.interpret import run as interpret
 from edgesvit.program.ops import Program
@@ -81,6 +82,21 @@ def test_the_file_says_what_it_needs(small):
     assert all(name.startswith("edgesvit::") for name in calls)
     siblings = sum(n * (int(name[-5]) - 1) for name, n in calls.items() if name[-5].isdigit())
     assert sum(calls.values()) + siblings == len(program.ops)
+
+
+def test_the_runner_tells_what_each_operator_takes(small, tmp_path):
+    program, path = small
+    artifact = lower(path, HOST)
+    (tmp_path / "images").write_bytes(program.check.image.tobytes())
+    said = runner(artifact, tmp_path, "--layers", "2", "--library", f"./{build.LIBRARY}",
+                  "program.pte", "images").stdout.splitlines()
+    lines = [line for line in said if line.startswith("layers ")]
+    steps = read_steps(lines, False, "host")
+    layers = program_layers(program, steps)
+    assert len(lines) == 2 and steps.firsts[0] == 0 and steps.firsts == sorted(set(steps.firsts))
+    names = [name for layer in layers for name in layer.name.split("+")]
+    assert names == [op.output for op in program.ops]
+    assert all(layer.value > 0 and layer.unit == "us" for layer in layers)
 
 
 def runner(artifact, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
