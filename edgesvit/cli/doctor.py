@@ -59,7 +59,8 @@ def _tools() -> list[dict]:
 
     rows = [row(tool, "build and emulate", shutil.which(tool), f"apt-get install {package}")
             for tool, package in PACKAGES.items()]
-    rows += [row(tool, "flash", shutil.which(tool), how) for tool, how in INSTALL.items()]
+    rows += [row(tool, "flash", shutil.which(tool), how) for tool, how in INSTALL.items()
+             if tool != "uf2"]  # a copy, no program
     for module, how in EXTRAS.items():
         found = importlib.util.find_spec(module)
         rows.append(row(module, "Python package", found and (found.origin or "namespace"), how))

@@ -29,10 +29,12 @@ def measured(folder, *options: str, code: int = 0) -> dict:
 def test_with_an_emulated_ina228(name, tmp_path):
     target_or_skip(name)
     with FakeBridge("ina228", Wave.square(0.1, 0.3, 0.01)) as fake:
-        [result] = measured(tmp_path, "--target", name, "--meter", f"ina228:{fake.path}")["results"]
+        [result] = measured(tmp_path, "--target", name, "--layers", "--meter",
+                            f"ina228:{fake.path}")["results"]
     real = targets.load(name).emulator is None
     assert result["label"] == ("measured" if real else "emulated")
     assert (result["latency_us"] is not None) == real
+    assert {layer["unit"] for layer in result["layers"]} == {"us" if real else "instructions"}
     energy = result["energy"]
     assert energy["label"] == "emulated" and result["meter"]["emulated"]  # whatever the board is
     assert result["analytical"]["label"] == "estimated" and result["analytical"]["field_mj"] > 0
