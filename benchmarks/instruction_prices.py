@@ -1,33 +1,40 @@
 """What an amount of work costs on a core: fits edgesvit/cost/prices.toml to counted instructions.
 
-    python benchmarks/instruction_prices.py [RUN ...] [--write]
+    python benchmarks/instruction_prices.py [RUN ...] [--write] [--cores NAME,...] [--settings N]
 
-Every model (the shipped ones and the run folders given) runs as it is and with fewer time steps, on
-the emulated cores; a price a kind of work follows by least squares of the relative errors, none
-below zero. Whole models do not tell their kinds of work apart, so prices are drawn to what the
-kernels' inner loops take by count of the code. Prints how far the prediction of each model is off,
-and how far when none of its kind took part in the fit.
+Every model (the shipped ones and the run folders given) runs on the emulated cores as it is, with
+fewer time steps, and in N settings drawn at random (channels, widths of weights, time steps). As it
+is, it is also cut short behind each operator in turn, which tells what each takes. A price a kind
+of work follows by least squares of the relative errors, none below zero; what too few programs have
+is drawn to what the kernels' inner loops take by count of the code. Prints how far the prediction
+of each program is off, and how far when its model took no part in the fit. With --cores, --write
+leaves the tables of the others as they are.
 """
 
 import argparse
 import statistics
 import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
 
 from edgesvit.boards.run import run
 from edgesvit.cli.options import dataset
-from edgesvit.compress.setting import Setting, apply
+from edgesvit.compress import channels, precision
+from edgesvit.compress.setting import WHOLE, Setting, apply
 from edgesvit.cost.instructions import NAMES, amounts
 from edgesvit.cost.operations import work
 from edgesvit.data.dataset import Dataset
 from edgesvit.errors import DoesNotFit, UsageError
 from edgesvit.evaluate import program_of
 from edgesvit.lower.runtimes import lower
-from edgesvit.program import file
-from edgesvit.program.ops import Program
+from edgesvit.program import file, interpret
+from edgesvit.program.ops import Check, Kind, Program
 from edgesvit.report.table import table
 from edgesvit.resources import shipped_model
 from edgesvit.run_folder import RunFolder
@@ -36,85 +43,182 @@ from edgesvit.targets import load
 CORES = {"cortex-a76": "qemu-user-a76", "cortex-m4": "qemu-mps2-an386",
          "cortex-m7": "qemu-mps2-an500", "cortex-m55": "qemu-mps3-an547"}
 PRICES = Path(__file__).parents[1] / "edgesvit" / "cost" / "prices.toml"
-IMAGES = 3
-# Instructions of inner loops by count of the code, in the order of NAMES: vectors of 128 bits on
-# the A76, pairs of 16 bits on the M4 and M7, 128-bit vectors in two beats on the M55.
-LOOPS = {"cortex-a76": (1.5, 0.5, 0.25, 0.25, 0.2, 0.8, 0.25, 0.5, 0.2, 0.5, 2000),
-         "cortex-m4": (10, 10, 1.2, 1.5, 2.5, 8, 2.5, 6, 2, 8, 2000),
-         "cortex-m7": (10, 10, 1.2, 1.5, 2.5, 8, 2.5, 6, 2, 8, 2000),
-         "cortex-m55": (8, 8, 0.4, 0.5, 1.0, 4, 1.5, 6, 2, 6, 2000)}
-PULL = 0.2  # a price at twice its loop's count weighs as much as a model that is 20 % off
+IMAGES = 2
+RATES = (0, 0.25, 0.5, 0.75)  # of channels that a random setting removes
+# Instructions of inner loops by count of the code: vectors of 128 bits on the A76, pairs of 16 bits
+# on the M4 and M7, 128-bit vectors in two beats on the M55.
+LOOPS = {
+    "sorted inputs": (1.5, 10, 8), "window inputs": (0.5, 10, 8), "windows": (60, 100, 100),
+    "lists": (4, 2, 2), "buckets": (4, 10, 5), "single buckets": (4, 10, 5), "rows": (4, 5, 5),
+    "row tiles, 8 bits": (3, 12, 6), "row tiles, 1 field": (2, 25, 9),
+    "row tiles, 2 fields": (2, 45, 14), "row tiles, 3 fields": (2, 70, 20),
+    "step tiles": (1, 5, 3), "odd row tiles": (1, 20, 5), "level rows": (4, 5, 5),
+    "level buckets": (4, 10, 5), "level tiles": (4, 24, 8), "narrow level tiles": (4, 40, 12),
+    "pixel products": (0.2, 2.5, 1), "membrane products": (0.25, 2.5, 1.5),
+    "narrow membrane products": (0.25, 10, 4), "window products": (0.5, 6, 6),
+    "narrow window products": (0.5, 10, 10), "neurons": (0.8, 8, 4), "currents": (1, 8, 4),
+    "encoded": (1, 8, 4), "odd channels": (1, 8, 4), "attention": (0.2, 2, 2),
+    "attended levels": (0.2, 2, 2), "attended values": (0.5, 2, 2), "fired values": (0.5, 8, 4),
+    "pooled values": (0.2, 2, 2), "summed values": (1, 1, 1), "values": (0.2, 8, 6),
+    "operators": (2000, 2000, 2000)}
+KIND = {"cortex-a76": 0, "cortex-m4": 1, "cortex-m7": 1, "cortex-m55": 2}  # column of LOOPS
+PULL = 0.02  # a price at twice its loop's count weighs as much as a program that is 2 % off
+OPERATOR = 0.35  # weight of one operator beside that of a program
+FLOOR = 0.02  # an operator counts for at least this share of its program
 
 
-def programs(folder: RunFolder) -> list[tuple[str, Program, Dataset]]:
-    """A model's programs: as it is, and with fewer time steps."""
-    data, card = dataset(None, folder), folder.card()
+class Case(NamedTuple):
+    """A program to count, with the run folder that it came from."""
+
+    model: str
+    setting: str
+    program: Program
+    data: Dataset
+
+
+def cases(folder: RunFolder, count: int) -> list[Case]:
+    """A model's programs: as it is, with fewer time steps, and in `count` random settings."""
+    data, card, weights = dataset(None, folder), folder.card(), folder.weights()
     steps = getattr(card.config, "time_steps", 1)
+    settings = {"whole": WHOLE, **{f"T={t}": Setting(time_steps=t) for t in (1, 2) if t < steps}}
+    random = np.random.default_rng(len(weights))
+    settings |= {f"random {i}": drawn(card.config, weights, random) for i in range(count)}
     found = []
-    for setting in (Setting(), *(Setting(time_steps=t) for t in (1, 2) if t < steps)):
+    for name, setting in settings.items():
         try:
-            changed, weights = apply(setting, card, folder.weights())
-            program = program_of(changed, weights, data)
+            program = program_of(*apply(setting, card, weights), data)
         except UsageError:  # event frames
             continue
-        found.append((f"{folder.path.name} T={program.time_steps}", program, data))
+        found.append(Case(folder.path.name, name, program, data))
     return found
 
 
-def counted(program: Program, data: Dataset, core: str) -> float | None:
+def drawn(config, weights, random: np.random.Generator) -> Setting:
+    """Channels of all groups, widths of all layers, time steps."""
+    kept = {group.name: channels.kept_count(group.size, random.choice(RATES),
+                                            channels.lane_step(group, 8))
+            for group in channels.groups(config)}
+    names = list(precision.layers(config, weights))
+    pair = random.integers(2, 9, size=2)  # a width and the other, so that some stand out
+    bits = {name: int(random.choice(pair)) for name in names[1:-1]}
+    steps = getattr(config, "time_steps", None)
+    return Setting(kept=kept, bits=bits,
+                   time_steps=steps and int(random.integers(1, steps + 1)))
+
+
+def begun(case: Case) -> Iterator[Case]:
+    """The case cut short behind each operator, with a classifier on what that one gives."""
+    head, image = case.program.ops[-1], case.data.images[0]
+    for end, op in enumerate(case.program.ops[:-1], 1):
+        out = case.program.value(op.output)
+        if out.kind not in (Kind.SPIKES, Kind.LEVELS, Kind.MEMBRANE):
+            continue
+        weight = np.ones((out.shape[2], head.weight.shape[1]), np.int8)
+        ops = (*case.program.ops[:end],
+               replace(head, input=op.output, weight=weight, shift=0, stream=""))
+        made = {case.program.input.name, *(op.output for op in ops)}
+        values = tuple(value for value in case.program.values if value.name in made)
+        program = replace(case.program, ops=ops, values=values, check=None)
+        program = replace(program, check=Check(image, interpret.run(program, image)))
+        yield case._replace(setting=f"to {op.output}", program=program)
+
+
+def counted(case: Case, core: str) -> float | None:
     """Median instructions an image; None where the program does not fit."""
     target = load(CORES[core])
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "program.esv")
-        file.write(program, path)
+        path, images = Path(folder, "program.esv"), case.data.images[:IMAGES]
+        file.write(case.program, path)
         try:
-            artifact = lower(path, target, "native", data.images[:IMAGES])
-            board = run(target, artifact, data.images[:IMAGES], lambda text: None, lambda n: None)
+            artifact = lower(path, target, "native", images)
+            board = run(target, artifact, images, lambda text: None, lambda n: None)
         except DoesNotFit:
             return None
     return statistics.median(board.instructions)
 
 
-def fitted(rows: np.ndarray, counts: np.ndarray, core: str) -> np.ndarray:
+class Row(NamedTuple):
+    """What was counted: `weight` is that of its relative error; operators have no `setting`."""
+
+    model: str
+    setting: str
+    amounts: np.ndarray
+    count: float
+    weight: float
+
+
+def rows_of(case: Case, core: str, parts: bool) -> list[Row]:
+    """The program, and with `parts` each of its operators: what it adds to those before it."""
+    done = {row.output: row for row in work(case.program, case.data.images[:IMAGES])}
+    if (whole := counted(case, core)) is None:
+        return []
+    found = [Row(case.model, case.setting, amounts(case.program, done), whole, 1 / whole)]
+    before = None
+    for part in begun(case) if parts else ():
+        now, count = amounts(part.program, done), counted(part, core)
+        # Where a classifier of a large image takes more than all the rest, it tells nothing.
+        if before and count < whole and count > before[1]:
+            more = count - before[1]
+            found.append(Row(case.model, "", now - before[0], more,
+                             OPERATOR / max(more, FLOOR * whole)))
+        before = now, count
+    return found
+
+
+def fitted(rows: list[Row], core: str) -> np.ndarray:
     """Prices, none negative, with the least squares of relative errors and departures."""
-    pull = PULL * np.diag(1 / np.array(LOOPS[core]))
-    whole = np.concatenate([rows / counts[:, None], pull])
-    return nnls(whole, np.append(np.ones(len(counts)), PULL * np.ones(len(pull))))[0]
+    pull = PULL * np.diag([1 / LOOPS[name][KIND[core]] for name in NAMES])
+    weighed = np.array([row.amounts * row.weight for row in rows])
+    counts = [row.count * row.weight for row in rows]
+    return nnls(np.concatenate([weighed, pull]), np.append(counts, PULL * np.ones(len(pull))))[0]
 
 
-def off(predicted: float, count: float) -> str:
-    return f"{100 * (predicted / count - 1):+.0f} %"
+def judged(core: str, every: list[Case]) -> tuple[dict[str, float], list[tuple]]:
+    """A core's prices, and a line a program: percent off, and off when its model was left out."""
+    rows = [row for case in every for row in rows_of(case, core, case.setting == "whole")]
+    prices, lines = fitted(rows, core), []
+    for row in (row for row in rows if row.setting):
+        blind = fitted([other for other in rows if other.model != row.model], core)
+        lines.append((core, row.model, row.setting, row.count, *(
+            100 * (row.amounts @ used / row.count - 1) for used in (prices, blind))))
+    return dict(zip(NAMES, prices.tolist(), strict=True)), lines
+
+
+def written(tables: dict[str, dict[str, float]]) -> str:
+    """The tables as TOML."""
+    parts = ["# Instructions for one unit of work: benchmarks/instruction_prices.py"]
+    for core, prices in tables.items():
+        parts += ["", f"[{core}]", *(f'"{name}" = {price:.4g}' for name, price in prices.items())]
+    return "\n".join(parts) + "\n"
+
+
+def summary(core: str, lines: list[tuple]) -> str:
+    errors = np.abs([line[4] for line in lines])
+    return (f"{core}: {len(lines)} programs, off by {np.median(errors):.1f} % (median), "
+            f"{np.mean(errors <= 15):.0%} within 15 %, at most {errors.max():.0f} %; whole models "
+            f"at most {max(abs(line[4]) for line in lines if line[2] == 'whole'):.0f} %")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", type=Path)
-    parser.add_argument("--write", action="store_true", help="replace the table of the package")
+    parser.add_argument("--write", action="store_true", help="replace the tables of the package")
+    parser.add_argument("--cores", default=",".join(CORES))
+    parser.add_argument("--settings", type=int, default=5, help="random ones of each model")
     options = parser.parse_args()
     folders = [*sorted(shipped_model("").glob("*/")), *options.runs]
-    models = [(folder.name, *entry) for folder in folders
-              for entry in programs(RunFolder(folder))]
-    shares = [amounts(program, {row.output: row for row in work(program, data.images[:IMAGES])})
-              for _, _, program, data in models]
-    lines, errors = [], []
-    for core in CORES:
-        counts = [counted(program, data, core) for _, _, program, data in models]
-        ran = [i for i, count in enumerate(counts) if count]
-        rows, known = np.array([shares[i] for i in ran]), np.array([counts[i] for i in ran])
-        families = np.array([models[i][0] for i in ran])
-        prices = fitted(rows, known, core)
-        lines += [f"[{core}]", *(f'"{name}" = {price:.4g}'
-                                 for name, price in zip(NAMES, prices, strict=True)), ""]
-        for i, row, count, family in zip(ran, rows, known, families, strict=True):
-            others = families != family
-            blind = row @ fitted(rows[others], known[others], core)
-            errors.append((core, models[i][1], f"{count:,.0f}", off(row @ prices, count),
-                           off(blind, count)))
-    print(table(("core", "model", "counted", "fitted", "left out"), errors))
-    lines.insert(0, "# Instructions for one unit of work: benchmarks/instruction_prices.py\n")
-    print("\n".join(lines))
-    if options.write:
-        PRICES.write_text("\n".join(lines).rstrip() + "\n")
+    every = [case for folder in folders for case in cases(RunFolder(folder), options.settings)]
+    tables, told = tomllib.loads(PRICES.read_text()), []
+    for core in options.cores.split(","):
+        tables[core], lines = judged(core, every)
+        print(table(("core", "model", "setting", "counted", "fitted", "left out"),
+                    [(*line[:3], f"{line[3]:,.0f}", f"{line[4]:+.0f} %", f"{line[5]:+.0f} %")
+                     for line in lines]))
+        told.append(summary(core, lines))
+        print(told[-1], flush=True)
+        if options.write:  # at once: the next core takes minutes
+            PRICES.write_text(written(tables))
+    print("\n".join([written(tables), *told]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`edgesvit compress`: a smaller model by a published method, or just small enough for a board."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,6 +9,7 @@ import msgspec
 
 from edgesvit.cli import options
 from edgesvit.cli.output import note, print_json
+from edgesvit.disk import write_atomic
 from edgesvit.errors import UsageError
 from edgesvit.report.table import table
 from edgesvit.run_folder import ModelCard, RunFolder
@@ -20,9 +22,10 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
                "--save-memory 25")
 @click.option("--method", type=click.Choice(METHODS), metavar="NAME",
               help=f"{', '.join(METHODS)}: published methods, and fit, which takes channels, bits, "
-              "tokens and time steps together for --target. Without one, all groups of channels "
-              "are pruned alike, just enough for --target.")
-@click.option("--target", "name", metavar="NAME", help="See `edgesvit targets`.")
+              "tokens, depth and time steps together for --target. Without one, all groups of "
+              "channels are pruned alike, just enough for --target.")
+@click.option("--target", "name", metavar="NAME[,NAME...]", help="See `edgesvit targets`. One "
+              "model for several boards is fit's.")
 @options.model
 @options.data
 @options.profile
@@ -33,7 +36,7 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
               "Default: what the method's paper saves.")
 @click.option("--groups", metavar="KIND[,KIND...]",
               help="Channel groups that may be pruned, or hidden-only. Default: all but residual "
-              "streams; docs/compress.md lists them.")
+              "streams, with fit those too; docs/compress.md lists them.")
 @click.option("--round-to", default=8, show_default=True, type=click.IntRange(1, 128),
               help="Keep a multiple of this many channels; 1 as the papers do.")
 @click.option("--norm", default="folded", show_default=True, type=click.Choice(("folded", "raw")),
@@ -49,10 +52,23 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
               "what is accepted, 1.2 for example; 0 judges all.")
 @click.option("--keep-tokens", default="0.6", show_default=True, metavar="SHARE|preset-NAME",
               help="tp-spikformer: tokens kept, the average of the blocks.")
-@click.option("--levers", default="channels,bits,tokens,time", show_default=True,
+@click.option("--levers", default="channels,bits,tokens,depth,time", show_default=True,
               metavar="NAME[,NAME...]", help="fit: what may be given up.")
 @click.option("--save-instructions", default=0.0, type=click.FloatRange(0, 100),
-              metavar="PERCENT", help="fit: share of an inference's instructions to save.")
+              metavar="PERCENT", help="fit: share of an inference's instructions to save, on the "
+              "core of each target.")
+@click.option("--rounds", type=click.IntRange(0), default=0, metavar="N",
+              help="fit: go to the limits in N equal parts and train behind each, --between epochs "
+              "and in the end --fine-tune, with the model's own answers as teacher; --max-drop "
+              "then holds for the result alone. Default: one search, no training in it.")
+@click.option("--between", type=click.IntRange(1), default=1, show_default=True, metavar="EPOCHS",
+              help="fit: of training between rounds.")
+@click.option("--rate-weight", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="fit: train for fewer spikes too, as in `edgesvit train`.")
+@click.option("--cluster", default="", metavar="ADDRESS",
+              help="Judge settings on the Dask cluster with this scheduler, tcp://HOST:PORT.")
+@click.option("--plot", metavar="FILE.svg", type=click.Path(path_type=Path),
+              help="fit: also draw accuracy over bytes and instructions.")
 @click.option("--search-images", "images", default=2000, show_default=True,
               type=click.IntRange(50), help="Training images that settings are judged on.")
 @click.option("--seed", default=0, show_default=True, help="Of the choice of those images.")
@@ -64,7 +80,7 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
 @options.as_json
 def compress(method: str | None, name: str | None, model: str | None, data: str | None,
              profile: str | None, run: str | None, epochs: int | None, as_json: bool,
-             **limits: Any) -> None:
+             plot: Path | None, **limits: Any) -> None:
     """Take from a model what it can spare, and write a new run folder.
 
     Settings are judged by the accuracy of the integer program on images of the training split; the
@@ -72,6 +88,8 @@ def compress(method: str | None, name: str | None, model: str | None, data: str 
     the best point reached and what binds, and keeps that model.
     """
     _require_training()
+    if plot and plot.suffix != ".svg":
+        raise UsageError(f"--plot {plot}: pictures are SVG only", "choose a name that ends in .svg")
     source = options.model_folder(model)
     if method is None and name is None:
         raise UsageError("neither --method nor --target is given",
@@ -80,7 +98,7 @@ def compress(method: str | None, name: str | None, model: str | None, data: str 
     if method is None:
         _uniform(name, source, out, data, profile, epochs, as_json)
     else:
-        _method(method, name, source, out, data, profile, epochs, as_json, limits)
+        _method(method, name, source, out, data, profile, epochs, as_json, plot, limits)
 
 
 def _require_training() -> None:
@@ -93,27 +111,33 @@ def _require_training() -> None:
 
 
 def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, data: str | None,
-            profile: str | None, epochs: int | None, as_json: bool, limits: dict[str, Any]) -> None:
+            profile: str | None, epochs: int | None, as_json: bool, plot: Path | None,
+            limits: dict[str, Any]) -> None:
     from edgesvit.compress import prunable
     from edgesvit.compress.methods import Request
     from edgesvit.compress.run import compress as run_method
 
-    target = options.target_list((name,))[0] if name else None
+    targets = tuple(options.target_list((name,))) if name else ()
     groups = tuple(kind for kind in (limits.pop("groups") or "").split(",") if kind)
     request = Request(
         **{key: limits[key] for key in ("max_drop", "save_memory", "round_to", "budget", "grid",
                                         "drift", "keep_tokens", "save_instructions", "images",
-                                        "seed")},
+                                        "seed", "rounds", "between", "rate_weight", "cluster")},
         levers=_levers(limits["levers"]),
         groups=prunable.HIDDEN if groups == ("hidden-only",) else groups,
-        fold_bn=limits["norm"] == "folded", target=target,
-        profile=options.profile_for(profile, target) if target else None)
+        fold_bn=limits["norm"] == "folded", targets=targets,
+        profile=options.profile_for(profile, targets[0]) if targets else None)
     report = run_method(source, out, method, request, data or "", epochs or 0,
                         " ".join(["edgesvit", *sys.argv[1:]]), note)
+    if plot and report.frontier:
+        write_atomic({plot: _picture(report, source.path.name).encode()})
+        note(f"the picture is in {plot}")
     if as_json:
         print_json({"command": "compress", "saved_percent": report.saved,
                     **msgspec.to_builtins(report)})
         return
+    if report.frontier:
+        click.echo(_frontier(report) + "\n")
     click.echo(table(("lever", "part", "before", "after", "rate", "saved bytes", "drop alone"),
                      [(row.lever, row.name, f"{row.before:g}", f"{row.after:g}",
                        f"{row.rate:.3f}", row.saved_bytes, f"{row.drop:.2f}")
@@ -123,18 +147,40 @@ def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, da
                f"{report.saved:.2f} % saved")
     click.echo(f"accuracy on {report.test_images}: {report.test_accuracy_before:.2f} -> "
                f"{report.test_accuracy:.2f} %" + ("" if tuned is None else
-               f", {tuned:.2f} % after {report.fine_tuned_epochs} epochs of fine-tuning"))
+               f", {tuned:.2f} % after {report.fine_tuned_epochs} epochs of fine-tuning"
+               f" ({report.drop:.2f} points lost)"))
     click.echo(f"{report.settings_judged} settings on {report.search_images}, "
                f"{report.seconds:.0f} s")
     click.echo(f"run folder: {out.path}")
 
 
+def _frontier(report: Any) -> str:
+    """What there is to choose from, the largest first."""
+    targets = list(report.frontier[0].instructions)
+    return table(("bytes", *(f"instructions {name}, predicted" for name in targets),
+                  "search accuracy", "round", "taken"),
+                 [(f"{p.program_bytes:,}", *(f"{p.instructions[name]:,.0f}" for name in targets),
+                   f"{p.accuracy:.2f} %", p.round, p.what) for p in report.frontier])
+
+
+def _picture(report: Any, name: str) -> str:
+    from edgesvit.report.frontier_plot import frontier_svg
+
+    points = report.frontier
+    panels = {"bytes of the program": [(p.program_bytes, p.accuracy) for p in points]}
+    for target in points[0].instructions:
+        panels[f"instructions on {target}, predicted"] = [
+            (p.instructions[target], p.accuracy) for p in points]
+    made = [i for i, p in enumerate(points) if "trained" in p.what]
+    return frontier_svg(f"{name}: what it may give up, on {report.search_images}", panels, made)
+
+
 def _levers(text: str) -> tuple[str, ...]:
-    from edgesvit.compress.fit import LEVERS
+    from edgesvit.compress.levers import KINDS
 
     chosen = tuple(name for name in text.split(",") if name)
-    if unknown := [name for name in chosen if name not in LEVERS]:
-        raise UsageError(f"no lever {unknown[0]!r}", f"--levers {','.join(LEVERS)}")
+    if unknown := [name for name in chosen if name not in KINDS]:
+        raise UsageError(f"no lever {unknown[0]!r}", f"--levers {','.join(KINDS)}")
     return chosen
 
 

@@ -77,6 +77,8 @@ SHAPE = ("family", "dim", "depth", "heads", "time_steps", "levels", "mlp_ratio",
               help="Softens the teacher's answers; 0: learn its hard label.")
 @click.option("--distil-weight", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="The teacher's share of the loss.")
+@click.option("--rate-weight", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="Add this times the mean firing rate to the loss: fewer spikes, less work.")
 @click.option("--bf16", is_flag=True, help="Convolve in bfloat16: faster where the CPU has it.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")

@@ -1,59 +1,45 @@
-"""All levers for one board: channels, widths, tokens and time steps chosen together.
+"""All levers for one board or several: channels, widths, tokens and time steps chosen together.
 
 A search of our own. Every lever is judged alone first, at each of its levels. Then, from the whole
-model on, the move is made that brings the most of what the board lacks per point of accuracy it is
-expected to cost, each one verified with all others in place, until the board's limits are met. What
-a setting takes is counted on its program: bytes by memory region, instructions by the core's
-prices. Deterministic: equal models, images and limits give equal settings.
+model on, the move is made that brings the most of what the boards lack per point of accuracy it is
+expected to cost, each one verified with all others in place, until the limits are met. What a
+setting takes is counted on its program: bytes by memory region, instructions by the core's prices.
+Deterministic: equal models, images and limits give equal settings. With training in between,
+compress.shrink runs it several times, each time to a part of the way.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 
-from edgesvit.compress import channels, precision
+from edgesvit.compress import levers
 from edgesvit.compress.judge import Judge, Verdict
+from edgesvit.compress.levers import KINDS, Lever, setting_of
+from edgesvit.compress.limits import Costs, Limits, Used
 from edgesvit.compress.prunable import Infeasible
-from edgesvit.compress.setting import Setting
-from edgesvit.cost import instructions, memory
-from edgesvit.cost.operations import work
+from edgesvit.compress.setting import WHOLE, Setting
+from edgesvit.compress.watch import Watch, quiet
 from edgesvit.profiles import Profile
-from edgesvit.program.file import to_bytes
 from edgesvit.targets import Target
 
 Note = Callable[[str], None]
-LEVERS = ("channels", "bits", "tokens", "time")
-WIDTHS = (8, 6, 5, 4, 3, 2)
-SHARES = (1.0, 0.875, 0.75, 0.625, 0.5)
-CHANNEL_STEPS = 8  # a lever of channels gives up an eighth at a time, or a lane
-TRACED = 2  # images whose firing rates stand for all in predictions of instructions
+AHEAD = {"channels": 2, "bits": 3, "tokens": 5, "depth": 1, "time": 1}  # levels a move may go
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """`max_drop` in points on the search images.
 
     `save_memory` and `save_instructions` are percent of the program's bytes and of an inference's
-    instructions on the target's core: limits beside those of target and profile, 0 for none.
-    `groups` are the kinds of channel groups that may be pruned, () for all but residual streams.
+    instructions on each target's core: limits beside those of target and profile, 0 for none.
+    `groups` are the kinds of channel groups that may be pruned, () for all.
     """
 
     max_drop: float
     save_memory: float = 0.0
     save_instructions: float = 0.0
-    levers: tuple[str, ...] = LEVERS
+    levers: tuple[str, ...] = KINDS
     groups: tuple[str, ...] = ()
-
-
-class Lever(msgspec.Struct, frozen=True):
-    """One thing that can be given up step by step; `levels` from the whole to the least."""
-
-    kind: str  # of LEVERS
-    name: str
-    levels: tuple[float, ...]
-    layers: tuple[str, ...] = ()  # that share a width
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -61,227 +47,171 @@ class Step(msgspec.Struct, frozen=True):
 
     move: str
     setting: Setting
-    used: dict[str, float]
+    used: Used
     verdict: Verdict
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Where a search ended. `unmet` names the limits that are still exceeded, none when it fits."""
+    """Where a search ended; `judged` has every setting that it asked about."""
 
     steps: tuple[Step, ...]
-    limits: dict[str, float]
-    unmet: tuple[str, ...]
+    limits: Limits
+    judged: tuple[Step, ...] = ()
 
     @property
     def best(self) -> Step:
         return self.steps[-1]
 
-
-class Costs:
-    """What settings of one model take on a target, by the name of the limit."""
-
-    def __init__(self, judge: Judge, target: Target, profile: Profile, options: Options):
-        self.judge, self.target = judge, target
-        program = judge.program(Setting())
-        images = judge.images()[:TRACED]
-        self.work = {row.output: row for row in work(program, images)}
-        self.limits: dict[str, float] = {region.name: region.bytes for region in target.memory}
-        for use in ("weights", "arena"):
-            if (budget := getattr(profile, f"{use}_bytes")) is not None:
-                self.limits[f"profile's {use}"] = budget
-        if options.save_memory:
-            self.limits["program"] = (1 - options.save_memory / 100) * len(to_bytes(program))
-        if options.save_instructions:
-            counted = instructions.predict(program, self.work, target)
-            self.limits["instructions"] = (1 - options.save_instructions / 100) * counted
-        self.used = lru_cache(4096)(self._used_by_key)
-
-    def __call__(self, setting: Setting) -> dict[str, float]:
-        return self.used(setting.key())
-
-    def _used_by_key(self, key: str) -> dict[str, float]:
-        program = self.judge.program(msgspec.json.decode(key, type=Setting))
-        program_bytes = len(to_bytes(program))
-        bytes_by_use = memory.estimate(program, program_bytes, self.target)
-        used = {region.name: sum(size for use, size in bytes_by_use.items()
-                                 if self.target.region_for(use) is region)
-                for region in self.target.memory}
-        used |= {f"profile's {use}": bytes_by_use[use] for use in ("weights", "arena")
-                 if f"profile's {use}" in self.limits}
-        if "program" in self.limits:
-            used["program"] = program_bytes
-        if "instructions" in self.limits:
-            used["instructions"] = instructions.predict(program, self.work, self.target)
-        return used
-
-    def excess(self, used: Mapping[str, float]) -> float:
-        """How far the limits are exceeded: the sum of the logarithms, 0 when all are met."""
-        return sum(max(0.0, math.log(max(size, 1) / self.limits[name]))
-                   for name, size in used.items())
-
-    def unmet(self, used: Mapping[str, float]) -> tuple[str, ...]:
-        return tuple(name for name, size in used.items() if size > self.limits[name])
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """The limits that are still exceeded, none when it fits."""
+        return self.limits.unmet(self.best.used)
 
 
-def levers(judge: Judge, target: Target, options: Options) -> list[Lever]:
-    """Everything that may be given up, in the model's order."""
-    found = {"channels": _channel_levers, "bits": _bit_levers, "tokens": _token_levers,
-             "time": _time_levers}
-    return [lever for kind in LEVERS if kind in options.levers
-            for lever in found[kind](judge, target, options) if len(lever.levels) > 1]
+class Interrupted(KeyboardInterrupt):
+    """The search was interrupted; `found` is how far it was."""
+
+    def __init__(self, found: Found):
+        super().__init__("interrupted")
+        self.found = found
 
 
-def search(judge: Judge, target: Target, profile: Profile, options: Options,
-           note: Note = lambda text: None) -> Found:
-    """Give up what costs least until `target` and `profile` are satisfied."""
-    return Search(judge, target, profile, options, note).run()
+def search(judge: Judge, targets: Sequence[Target], profile: Profile, options: Options,
+           note: Note = lambda text: None, watch: Watch = quiet) -> Found:
+    """Give up what costs least until `targets` and `profile` are satisfied.
+
+    Raises Interrupted on a KeyboardInterrupt.
+    """
+    costs = Costs(judge, targets)
+    limits = costs.limits(profile, options.save_memory, options.save_instructions)
+    floor = judge.whole.accuracy - options.max_drop
+    return Search(judge, costs, limits, options, note, watch).run(floor=floor)
 
 
 class Search:
-    """One search: costs, the losses of each lever alone, and the steps made."""
+    """One search from the judge's model: the losses of each lever alone, and the steps made."""
 
-    def __init__(self, judge: Judge, target: Target, profile: Profile, options: Options,
-                 note: Note):
-        self.judge, self.options, self.note = judge, options, note
-        self.costs = Costs(judge, target, profile, options)
-        self.levers = levers(judge, target, options)
-        self.floor = judge.whole.accuracy - options.max_drop
+    def __init__(self, judge: Judge, costs: Costs, limits: Limits, options: Options,
+                 note: Note = lambda text: None, watch: Watch = quiet):
+        self.judge, self.costs, self.limits, self.note, self.watch = (
+            judge, costs, limits, note, watch)
+        lanes = max(target.lanes for target in costs.targets)
+        self.levers = levers.levers(judge.card, judge.weights, lanes, options.levers,
+                                    options.groups)
+        self.levers = [self._scaled(lever) for lever in self.levers]
         self.noise = 50 / judge.whole.images  # half an image, in points
+        self.steps = [self._step("whole model", WHOLE)]
 
-    def run(self) -> Found:
-        whole = Setting()
-        steps = [Step("whole model", whole, self.costs(whole), self.judge.whole)]
-        if self.costs.excess(steps[0].used):
-            losses = self._study()
-            levels = dict.fromkeys(range(len(self.levers)), 0)
-            frozen: set[int] = set()
-            while self.costs.excess(steps[-1].used):
-                lever = self._cheapest(levels, frozen, losses, steps[-1])
-                if lever is None:
-                    break
-                step = self._step(levels | {lever: levels[lever] + 1}, self.levers[lever])
-                if step.verdict.accuracy < self.floor:
-                    frozen.add(lever)
-                    continue
-                levels[lever] += 1
-                steps.append(step)
-                self.note(f"{step.move}: {step.verdict.accuracy:.2f} %, {self._state(step)}")
-        return Found(tuple(steps), self.costs.limits, self.costs.unmet(steps[-1].used))
+    def run(self, excess: float = 0.0, floor: float = 0.0) -> Found:
+        """Move until at most `excess` is lacking, never below the accuracy `floor` in percent."""
+        try:
+            if self._lacking > excess:
+                self._run(excess, floor)
+        except KeyboardInterrupt:
+            raise Interrupted(self._found()) from None
+        return self._found()
 
-    def setting(self, levels: Mapping[int, int]) -> Setting:
-        """The setting with lever i at its level levels[i]."""
-        parts: dict[str, dict] = {"kept": {}, "bits": {}, "tokens": {}}
-        steps = None
-        for index, level in levels.items():
-            lever = self.levers[index]
-            value = lever.levels[level]
-            if level == 0:
+    def _run(self, excess: float, floor: float) -> None:
+        losses, began = self._study(), self._lacking
+        levels = dict.fromkeys(range(len(self.levers)), 0)
+        ends = {i: len(lever.levels) for i, lever in enumerate(self.levers)}
+        while self._lacking > excess:
+            move = self._cheapest(levels, ends, losses)
+            if move is None:
+                return
+            lower = levels | dict([move])
+            step = self._step(self._name(*move), setting_of(self.levers, lower))
+            if step.verdict.accuracy < floor:
+                ends[move[0]] = move[1]  # this far and no further
                 continue
-            if lever.kind == "channels":
-                parts["kept"][lever.name] = int(value)
-            elif lever.kind == "bits":
-                parts["bits"] |= dict.fromkeys(lever.layers, int(value))
-            elif lever.kind == "tokens":
-                parts["tokens"][lever.name] = value
-            else:
-                steps = int(value)
-        return Setting(**parts, time_steps=steps)
+            levels = lower
+            self.steps.append(step)
+            lacking = self.limits.told(step.used) or "all limits met"
+            self.note(f"{step.move}: {step.verdict.accuracy:.2f} %, {lacking}")
+            self.watch("moves", min((began - self._lacking) / (began - excess), 1.0))
+
+    @property
+    def _lacking(self) -> float:
+        return self.limits.excess(self.steps[-1].used)
+
+    def _found(self) -> Found:
+        told = {step.setting.key(): step for step in self.steps}
+        asked = [msgspec.json.decode(key, type=Setting) for key in sorted(self.judge.answered)]
+        judged = [told.get(setting.key()) or self._step("", setting) for setting in asked]
+        return Found(tuple(self.steps), self.limits, tuple(judged))
 
     def _study(self) -> dict[tuple[int, int], float]:
-        """Points lost by every level of every lever alone, by (lever, level)."""
+        """Points lost by every level of every lever alone, by (lever, level), never falling."""
         asked = [(i, level) for i, lever in enumerate(self.levers)
                  for level in range(1, len(lever.levels))]
         self.note(f"study: {len(self.levers)} levers, {len(asked)} settings")
-        verdicts = self.judge.many([self.setting({i: level}) for i, level in asked])
-        whole = self.judge.whole.accuracy
-        return {key: whole - verdict.accuracy
-                for key, verdict in zip(asked, verdicts, strict=True)}
+        verdicts = dict(zip(asked, self.judge.many(
+            [setting_of(self.levers, {i: level}) for i, level in asked],
+            lambda done, of: self.watch("study", done / of)), strict=True))
+        whole, losses = self.judge.whole.accuracy, {}
+        for i, lever in enumerate(self.levers):
+            lost = [whole - verdicts[i, level].accuracy for level in range(1, len(lever.levels))]
+            losses |= {(i, level): loss for level, loss in enumerate(rising(lost), 1)}
+        return losses
 
-    def _cheapest(self, levels: Mapping[int, int], frozen: set[int],
-                  losses: Mapping[tuple[int, int], float], now: Step) -> int | None:
-        """The lever whose next level brings most per point; None when none brings anything."""
-        excess = self.costs.excess(now.used)
+    def _cheapest(self, levels: Mapping[int, int], ends: Mapping[int, int],
+                  losses: Mapping[tuple[int, int], float]) -> tuple[int, int] | None:
+        """The lever and level that bring most per point; None when none brings anything."""
         worths = []
         for index, lever in enumerate(self.levers):
-            level = levels[index] + 1
-            if index in frozen or level >= len(lever.levels):
-                continue
-            won = excess - self.costs.excess(self.costs(self.setting(levels | {index: level})))
-            lost = losses[index, level] - losses.get((index, level - 1), 0.0)
-            if won > 0:
-                worths.append((won / max(lost, self.noise), -index))
-        return -max(worths)[1] if worths else None
+            now = levels[index]
+            # A width or a share may take more than it brings until the next one.
+            for level in range(now + 1, min(now + 1 + AHEAD[lever.kind], ends[index])):
+                used = self.costs(setting_of(self.levers, {**levels, index: level}))
+                won = self._lacking - self.limits.excess(used)
+                lost = losses[index, level] - losses.get((index, now), 0.0)
+                if won > 0:
+                    worths.append((won / max(lost, self.noise), -index, -level))
+        return (-max(worths)[1], -max(worths)[2]) if worths else None
 
-    def _step(self, levels: Mapping[int, int], lever: Lever) -> Step:
-        setting = self.setting(levels)
-        index = self.levers.index(lever)
-        return Step(f"{lever.kind} {lever.name} {lever.levels[levels[index]]:g}", setting,
-                    self.costs(setting), self.judge(setting))
+    def _step(self, move: str, setting: Setting) -> Step:
+        return Step(move, setting, self.costs(setting), self.judge(setting))
 
-    def _state(self, step: Step) -> str:
-        lacking = self.costs.unmet(step.used)
-        return ", ".join(f"{name} {step.used[name]:,.0f} of {self.costs.limits[name]:,.0f}"
-                         for name in lacking) or "all limits met"
+    def _scaled(self, lever: Lever) -> Lever:
+        """A lever of time steps with the scales of thresholds that suit fewer of them best."""
+        if lever.kind != "time":
+            return lever
+        whole, scales = int(lever.levels[0]), [1.0]
+        for steps in map(int, lever.levels[1:]):
+            tried = (1.0, levers.threshold_scale(whole, steps))
+            verdicts = self.judge.many([Setting(time_steps=steps, threshold_scale=scale)
+                                        for scale in tried])
+            best = max((verdict.accuracy, -i) for i, verdict in enumerate(verdicts))
+            scales.append(tried[-best[1]])
+        return msgspec.structs.replace(lever, scales=tuple(scales))
+
+    def _name(self, index: int, level: int) -> str:
+        lever = self.levers[index]
+        return f"{lever.kind} {lever.name} {lever.levels[level]:g}"
 
 
-def require_found(found: Found, target: Target, options: Options) -> None:
+def rising(losses: Sequence[float]) -> list[float]:
+    """The nearest sequence, by least squares, that never falls: more taken away costs no less.
+
+    Pools neighbours that fall (Barlow et al. 1972): a share of what the sample's noise did.
+    """
+    pools: list[list[float]] = []
+    for loss in losses:
+        pools.append([loss])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    return [float(np.mean(pool)) for pool in pools for _ in pool]
+
+
+def require_found(found: Found, targets: Sequence[Target], options: Options) -> None:
     """Raise Infeasible with the best point reached, the binding limit and what to relax."""
     if not found.unmet:
         return
-    best = found.best
-    whole = found.steps[0].verdict.accuracy
-    lacking = "; ".join(f"{name} {best.used[name]:,.0f} of {found.limits[name]:,.0f}"
-                        for name in found.unmet)
+    best, whole = found.best, found.steps[0].verdict.accuracy
+    names = " and ".join(target.name for target in targets)
     raise Infeasible(
-        f"INFEASIBLE: {target.name} within {options.max_drop:g} points: best reached after "
+        f"INFEASIBLE: {names} within {options.max_drop:g} points: best reached after "
         f"{len(found.steps) - 1} moves is {best.verdict.accuracy:.2f} % (whole {whole:.2f} %) with "
-        f"{lacking}",
-        "a larger --max-drop, with --fine-tune 10 to win it back, or more --levers than "
+        f"{found.limits.told(best.used)}",
+        "a larger --max-drop, --rounds 3 --fine-tune 10 to train in between, or more --levers than "
         f"{','.join(options.levers)}", best.setting)
-
-
-def frontier(points: Sequence[tuple[Setting, Mapping[str, float], Verdict]], cost: str
-             ) -> Iterator[int]:
-    """Indices of the points that none beats in both `cost` and accuracy, dearest first."""
-    best = -math.inf
-    order = sorted(range(len(points)), key=lambda i: (points[i][1][cost], -points[i][2].accuracy))
-    kept = []
-    for i in order:
-        if points[i][2].accuracy > best:
-            best = points[i][2].accuracy
-            kept.append(i)
-    return reversed(kept)
-
-
-def _channel_levers(judge: Judge, target: Target, options: Options) -> Iterator[Lever]:
-    for group in channels.groups(judge.card.config):
-        if options.groups and group.kind not in options.groups:
-            continue
-        if not options.groups and group.kind == "stream":
-            continue
-        step = channels.lane_step(group, target.lanes)
-        rates = np.arange(CHANNEL_STEPS) / CHANNEL_STEPS
-        counts = [channels.kept_count(group.size, rate, step) for rate in rates]
-        yield Lever("channels", group.name, tuple(dict.fromkeys(map(float, counts))))
-
-
-def _bit_levers(judge: Judge, target: Target, options: Options) -> Iterator[Lever]:
-    names = precision.layers(judge.card.config, judge.weights)
-    units = list(precision.units(names).items())
-    for unit, layers in units[1:-1]:  # the ends are small and matter most
-        yield Lever("bits", unit, tuple(map(float, WIDTHS)), layers)
-
-
-def _token_levers(judge: Judge, target: Target, options: Options) -> Iterator[Lever]:
-    from edgesvit.compress import tokens
-
-    for block in tokens.shares_of(judge.card.config):
-        yield Lever("tokens", block, SHARES)
-
-
-def _time_levers(judge: Judge, target: Target, options: Options) -> Iterator[Lever]:
-    from edgesvit.program.build import takes_events
-
-    steps = getattr(judge.card.config, "time_steps", 1)
-    if not takes_events(judge.card.config):
-        yield Lever("time", "steps", tuple(map(float, range(steps, 0, -1))))

@@ -5,10 +5,11 @@ that are set aside for searching; the test split is for the final figure alone. 
 killed finds its earlier answers again and goes on where it stopped.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from edgesvit.boards.local import HostProgram
+from edgesvit.compress.cluster import on_cluster
 from edgesvit.compress.setting import WHOLE, Setting, apply
 from edgesvit.cost.memory import parameters
 from edgesvit.data import Dataset, load
@@ -66,14 +68,15 @@ def search_images(spec: str, count: int = SEARCH_IMAGES, seed: int = 0) -> Datas
 class Judge:
     """Judges settings of one model.
 
-    `store` is a file of one line an answer. `jobs` settings are judged side by side (joblib: a
-    parallel_config of the caller moves them to a cluster).
+    `store` is a file of one line an answer. `jobs` settings are judged side by side, here or, with
+    the address of its scheduler, on a Dask `cluster` whose machines see the same files.
     """
 
     def __init__(self, source: RunFolder, spec: str, store: Path, images: int = SEARCH_IMAGES,
-                 seed: int = 0, jobs: int = 0):
+                 seed: int = 0, jobs: int = 0, cluster: str = ""):
         self.source, self.store, self.jobs = source, store, jobs or os.cpu_count() or 1
         self.card, self.weights = source.card(), source.weights()
+        self.cluster = cluster
         self.task = (str(source.path), spec, images, seed)
         self.data_name = _images(*self.task[1:]).name
         self._about = hashlib.sha256("\n".join(
@@ -92,20 +95,37 @@ class Judge:
     def __call__(self, setting: Setting) -> Verdict:
         return self.many([setting])[0]
 
-    def many(self, settings: Sequence[Setting]) -> list[Verdict]:
-        """Judge all, in order; only those without an answer yet cost anything."""
+    @property
+    def answered(self) -> set[str]:
+        """The keys of all settings that were asked about and have an answer."""
+        return self.named & self._known.keys()
+
+    def many(self, settings: Sequence[Setting],
+             on_done: Callable[[int, int], None] = lambda done, of: None) -> list[Verdict]:
+        """Judge all, in order; only those without an answer yet cost anything.
+
+        `on_done` hears how many of these are done.
+        """
         self.named |= {setting.key() for setting in settings}
         missing = list({s.key(): s for s in settings if s.key() not in self._known}.values())
         if len(missing) == 1:
             self._keep(missing[0], _verdict(*self.task, missing[0], workers=self.jobs))
         elif missing:
-            # The C runtime holds no Python lock: threads share images and weights.
-            run = Parallel(n_jobs=min(self.jobs, len(missing)), prefer="threads",
-                           return_as="generator")
-            answers = run(delayed(_verdict)(*self.task, setting) for setting in missing)
-            for setting, verdict in zip(missing, answers, strict=True):
-                self._keep(setting, verdict)
+            with self._parallel(len(missing)) as run:
+                answers = run(delayed(_verdict)(*self.task, setting) for setting in missing)
+                for done, (setting, verdict) in enumerate(zip(missing, answers, strict=True)):
+                    self._keep(setting, verdict)
+                    on_done(done + 1, len(missing))
         return [self._known[setting.key()] for setting in settings]
+
+    @contextlib.contextmanager
+    def _parallel(self, count: int) -> Iterator[Parallel]:
+        if not self.cluster:
+            # The C runtime holds no Python lock: threads share images and weights.
+            yield Parallel(n_jobs=min(self.jobs, count), prefer="threads", return_as="generator")
+            return
+        with on_cluster(self.cluster):
+            yield Parallel(n_jobs=-1, return_as="generator")
 
     def images(self) -> np.ndarray:
         """The search images, uint8 [n, H, W, C]."""

@@ -5,10 +5,12 @@ from typing import Literal
 
 import msgspec
 
-from edgesvit.compress import fit, primesvt, psvit, qsvit, tp_spikformer
+from edgesvit.compress import fit, levers, primesvt, psvit, qsvit, tp_spikformer
+from edgesvit.compress.fit import Found
 from edgesvit.compress.judge import SEARCH_IMAGES, Judge
 from edgesvit.compress.prunable import DEFAULT_STEP, Note, Prunable, prunable
 from edgesvit.compress.setting import Setting
+from edgesvit.compress.watch import Told
 from edgesvit.errors import UsageError
 from edgesvit.profiles import Profile
 from edgesvit.targets import Target
@@ -23,7 +25,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     `groups` are kinds of channel groups, () for all but residual streams; `round_to` the multiple
     of channels to keep; `fold_bn` as in Setting.
     `grid` and `drift` are qsvit's; `keep_tokens` (an average share, or the name of a preset)
-    tp-spikformer's; `levers`, `save_instructions` in percent, `target` and `profile` fit's.
+    tp-spikformer's. fit's are `levers`, `save_instructions` in percent, `targets`, `profile`, and
+    for rounds with training (0: none) their number, the epochs `between` and `rate_weight`.
+    Settings are judged on the Dask `cluster` at that address, '' for this machine.
     """
 
     max_drop: float | None = None
@@ -35,12 +39,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     grid: Literal["channel", "fixed-round", "fixed-truncate"] = "channel"
     drift: float = 0.0
     keep_tokens: str = "0.6"
-    levers: tuple[str, ...] = fit.LEVERS
+    levers: tuple[str, ...] = levers.KINDS
     save_instructions: float = 0.0
     images: int = SEARCH_IMAGES
     seed: int = 0
-    target: Target | None = None
+    targets: tuple[Target, ...] = ()
     profile: Profile | None = None
+    rounds: int = 0
+    between: int = 1
+    rate_weight: float = 0.0
+    cluster: str = ""
 
 
 def _psvit(judge: Judge, request: Request, note: Note) -> Setting:
@@ -49,7 +57,7 @@ def _psvit(judge: Judge, request: Request, note: Note) -> Setting:
 
 def _primesvt(judge: Judge, request: Request, note: Note) -> Setting:
     larger = Judge(judge.source, judge.task[1], judge.store, LARGER * request.images,
-                   request.seed + 1, judge.jobs)
+                   request.seed + 1, judge.jobs, judge.cluster)
     options = primesvt.Options(**_limits(request), budget=request.budget)
     return primesvt.search(judge, _prunable(judge, request), options, note, larger)
 
@@ -72,21 +80,25 @@ def _tp_spikformer(judge: Judge, request: Request, note: Note) -> Setting:
     return tp_spikformer.search(judge, share, request.max_drop, note=note).setting
 
 
-def _fit(judge: Judge, request: Request, note: Note) -> Setting:
-    if request.target is None or request.profile is None:
+def fit_options(request: Request) -> fit.Options:
+    """What is asked of the joint search; UsageError where no board is named."""
+    if not request.targets or request.profile is None:
         raise UsageError("fit needs to know the board", "add --target nucleo-f446re")
     allowed = (request.max_drop, request.profile.max_accuracy_drop, 1.0)
-    options = fit.Options(
+    return fit.Options(
         max_drop=next(drop for drop in allowed if drop is not None), groups=request.groups,
         save_memory=request.save_memory or 0.0, save_instructions=request.save_instructions,
         levers=request.levers)
-    found = fit.search(judge, request.target, request.profile, options, note)
-    fit.require_found(found, request.target, options)
-    return found.best.setting
 
 
-# Each returns the setting it found; Infeasible where nothing meets the constraints.
-METHODS: dict[str, Callable[[Judge, Request, Note], Setting]] = {
+def _fit(judge: Judge, request: Request, note: Note) -> Found:
+    options = fit_options(request)
+    return fit.search(judge, request.targets, request.profile, options, note, Told(note))
+
+
+# Each returns the setting it found, or fit all that it found; Infeasible where nothing meets the
+# constraints.
+METHODS: dict[str, Callable[[Judge, Request, Note], Setting | Found]] = {
     "psvit": _psvit,
     "primesvt": _primesvt,
     "qsvit": _qsvit,

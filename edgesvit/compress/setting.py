@@ -26,7 +26,8 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     (module name) -> width of its weights, 2 to 8, with a scale per
     output channel; on a fixed `grid` (compress.precision) any width, and programs store 8 bits of
     what is left. `tokens`: block -> share of tokens
-    that pass through it (compress.tokens). `time_steps`: T, None as the model was trained.
+    that pass through it (compress.tokens). `time_steps`: T, None as the model was trained;
+    `threshold_scale` multiplies all thresholds, as fewer steps may need.
     `fold_bn` says which norm of a filter ranks its channel (compress.channels.importance).
     """
 
@@ -35,6 +36,7 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     grid: Literal["channel", "fixed-round", "fixed-truncate"] = "channel"
     tokens: dict[str, float] = {}
     time_steps: int | None = None
+    threshold_scale: float = 1.0
     fold_bn: bool = True
 
     def key(self) -> str:
@@ -61,6 +63,10 @@ def apply(setting: Setting, card: ModelCard, weights: Weights
         config = tokens.with_shares(config, setting.tokens)
     if setting.time_steps is not None:
         config = _with_steps(config, setting.time_steps)
+    if setting.threshold_scale != 1:
+        config = msgspec.structs.replace(config, **{
+            name: setting.threshold_scale * getattr(config, name)
+            for name in ("threshold", "attention_threshold")})
     layer_bits = card.layer_bits
     if setting.grid == "channel":
         layer_bits = layer_bits | setting.bits

@@ -18,6 +18,7 @@ from edgesvit.errors import EdgesvitError, UsageError
 from edgesvit.models.checkpoints import check_tensors
 from edgesvit.models.config import AnyConfig
 from edgesvit.models.families import build
+from edgesvit.training.activity import Activity
 from edgesvit.training.average import STATISTICS_BATCHES, WeightAverage, averaged
 from edgesvit.training.fake_quantize import FakeQuantized
 from edgesvit.training.lamb import Lamb
@@ -42,6 +43,7 @@ class Session:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.model = build(config).to(self.device)
+        self.activity = Activity(self.model) if settings.rate_weight else None
         self.forward = self.model
         if settings.weight_bits or layer_bits:
             self.forward = FakeQuantized(self.model, dataset.std, settings.weight_bits or 8,
@@ -100,6 +102,8 @@ class Session:
         loss = training_loss(
             outputs, labels, answers, smoothing=settings.label_smoothing,
             temperature=settings.distil_temperature, weight=settings.distil_weight)
+        if self.activity:
+            loss = loss + settings.rate_weight * self.activity.rate()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)

@@ -17,6 +17,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
     0 switches each off. `weight_bits` 2 to 8 trains with weights as the program rounds them, 0 with
     float ones. `teacher` is a run folder or timm:NAME (see training.teacher), whose answers count
     for `distil_weight` of the loss at `distil_temperature`; temperature 0 is its hard label.
+    `rate_weight` times the mean firing rate is added to the loss: fewer spikes, less work.
     """
 
     data: str
@@ -41,6 +42,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
     distil_temperature: float = 2.0
     distil_weight: float = 0.5
     bf16: bool = False
+    rate_weight: float = 0.0
     seed: int = 0
 
 

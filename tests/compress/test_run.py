@@ -2,8 +2,10 @@
 
 import json
 
+import msgspec
 import pytest
 
+from edgesvit import profiles, targets
 from edgesvit.cli import main
 from edgesvit.cli.compress import METHODS
 from edgesvit.compress import methods, psvit
@@ -14,6 +16,7 @@ from edgesvit.compress.prunable import Infeasible
 from edgesvit.compress.run import SEARCH_FILE, compress
 from edgesvit.compress.setting import WHOLE, Setting, apply
 from edgesvit.data import load
+from edgesvit.errors import UsageError
 from edgesvit.evaluate import integer_accuracy, unchecked_program
 from edgesvit.program import file
 from edgesvit.program.file import to_bytes
@@ -111,6 +114,42 @@ def test_the_impossible_keeps_the_best_model(tmp_path):
     assert out.card().config.hidden_dims < source("sdt_v1").card().config.hidden_dims
 
 
+SHRINK = methods.Request(
+    images=100, groups=("hidden", "stream"), levers=("channels",), save_memory=65, rounds=2,
+    targets=(targets.load("nucleo-f446re"),), profile=profiles.load("fit"), max_drop=20.0)
+
+
+def test_rounds_of_search_and_training(tmp_path):
+    out = RunFolder(tmp_path / "out")
+    report = compress(source("spikformer"), out, "fit", SHRINK, fine_tune=1)
+    assert report.saved > 64 and len(report.rounds) == 2 and report.fine_tuned_epochs == 2
+    sizes = [done.program_bytes for done in report.rounds]
+    assert report.whole.program_bytes > sizes[0] > sizes[1]
+    assert sizes[1] == len(to_bytes(unchecked_program(out.card(), out.weights())))
+    assert report.rounds[1].unmet == () and report.rounds[0].unmet == ("program",)
+    assert report.rounds[1].accuracy_before == report.rounds[0].accuracy
+    test = load("digits", "test")
+    assert integer_accuracy(file.read(out.program_path), test) == report.test_accuracy_fine_tuned
+    assert "round 2, trained" in {point.what for point in report.frontier}
+    assert out.card().parent == source("spikformer").weights_sha256()
+    tuned = (out.path / "round-2" / "tuned" / "weights.safetensors").read_bytes()
+    assert tuned == (out.path / "weights.safetensors").read_bytes()
+    # The same command finds everything done; another one does not mix with it.
+    again = compress(source("spikformer"), out, "fit", SHRINK, fine_tune=1)
+    assert again.rounds == report.rounds
+    with pytest.raises(UsageError, match="from another search"):
+        compress(source("spikformer"), out, "fit",
+                 msgspec.structs.replace(SHRINK, save_memory=40), fine_tune=1)
+
+
+def test_what_training_does_not_win_back_is_told(tmp_path):
+    out = RunFolder(tmp_path / "out")
+    request = msgspec.structs.replace(SHRINK, rounds=1, save_memory=80, max_drop=0.1)
+    with pytest.raises(Infeasible, match="after 1 epochs of fine-tuning .* allowed are 0.1"):
+        compress(source("spikformer"), out, "fit", request, fine_tune=1)
+    assert out.results()[-1]["saved_percent"] > 79
+
+
 def test_the_command(tmp_path, capsys):
     run = tmp_path / "run"
     asked = ("compress", "--model", "sdt_v1-digits", "--run", run, "--groups", "hidden",
@@ -126,6 +165,20 @@ def test_the_command(tmp_path, capsys):
     assert "neither --method nor --target" in capsys.readouterr().err
     assert edgesvit(*asked, "--method", "primesvt", "--save-memory", 80) == 3
     assert "INFEASIBLE" in capsys.readouterr().err
+
+
+def test_the_command_shows_what_there_is_to_choose_from(tmp_path, capsys):
+    asked = ("compress", "--method", "fit", "--target", "nucleo-f446re,qemu-user-a76",
+             "--save-instructions", 10, "--levers", "time", "--max-drop", 20, "--search-images",
+             100, "--plot", tmp_path / "choice.svg", "--run")
+    assert edgesvit(*asked, tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    assert "instructions qemu-user-a76, predicted" in said and "time steps" in said
+    assert (tmp_path / "choice.svg").read_text().count("on qemu-user-a76") == 1
+    assert edgesvit(*asked, tmp_path / "again", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {"program_bytes", "instructions", "accuracy", "setting"} <= answer["frontier"][0].keys()
+    assert edgesvit(*asked[:-2], tmp_path / "choice.png") == 2
 
 
 def test_the_command_knows_every_method():

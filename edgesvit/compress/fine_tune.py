@@ -1,0 +1,48 @@
+"""Training a smaller model on, as its parent was trained."""
+
+from typing import Any
+
+import msgspec
+
+from edgesvit.compress.watch import Watch, quiet
+from edgesvit.errors import UsageError
+from edgesvit.run_folder import RunFolder
+from edgesvit.training.settings import Progress, TrainSettings
+
+LEARNING_RATE = 2e-3
+WARMUP_EPOCHS = 0.25  # a fine-tuning of an epoch or two has no time for more
+# What of its own training still suits a model that has become smaller.
+_RECIPE = ("batch_size", "optimizer", "weight_decay", "label_smoothing", "clip_norm", "shift_px",
+           "flip", "cutout_px", "crop_share", "ema", "bf16")
+
+
+def recipe(parent: RunFolder) -> dict[str, Any]:
+    """How `parent` was trained, as settings of a training; nothing where it does not say."""
+    path = parent.path / "train.json"
+    try:
+        known = msgspec.json.decode(path.read_bytes(), type=TrainSettings)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
+    return {name: getattr(known, name) for name in _RECIPE}
+
+
+def taught(start: RunFolder, to: RunFolder, parent: RunFolder, spec: str, epochs: int,
+           rate_weight: float = 0.0, command: str = "", watch: Watch = quiet) -> RunFolder:
+    """Train `start` into `to` by the parent's recipe and the parent's answers.
+
+    Goes on where an earlier call was stopped.
+    """
+    from edgesvit.program.build import takes_events
+    from edgesvit.train import train
+
+    if takes_events(parent.card().config):
+        raise UsageError("event frames have no teacher", "leave --rounds away")
+
+    def told(now: Progress) -> None:
+        share = (now.epoch - 1 + now.step / now.steps) / now.epochs
+        watch(f"training {to.path.parent.name}", share)
+
+    return train(TrainSettings(
+        **recipe(parent), data=spec, run=str(to.path), start=str(start.path), epochs=epochs,
+        learning_rate=LEARNING_RATE, warmup_epochs=WARMUP_EPOCHS, teacher=str(parent.path),
+        rate_weight=rate_weight), told, command)

@@ -1,0 +1,147 @@
+"""From a whole model to a board in rounds: give up a part of what is too much, train, go on.
+
+Each round runs the joint search (compress.fit) on the model that the round before has trained, to
+an equal part of the way: the logarithm of used over allowed, summed over the limits. No accuracy is
+demanded on the way, where the original model's answers teach the smaller one; it is demanded of the
+result. Everything is kept in the folder, so that a killed run goes on where it stopped.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from edgesvit.compress.fine_tune import taught
+from edgesvit.compress.fit import Found, Interrupted, Note, Options, Search, Step
+from edgesvit.compress.frontier import Point, point
+from edgesvit.compress.judge import Judge
+from edgesvit.compress.limits import Costs, Limits
+from edgesvit.compress.setting import WHOLE, Setting, apply
+from edgesvit.compress.watch import Watch, quiet
+from edgesvit.errors import UsageError
+from edgesvit.profiles import Profile
+from edgesvit.run_folder import ModelCard, RunFolder
+from edgesvit.targets import Target
+
+MARGIN = 0.04  # of predicted instructions: training changes how often neurons fire
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """`epochs` train the result, `between` the models before; `rate_weight` as in training."""
+
+    rounds: int
+    epochs: int
+    between: int = 1
+    rate_weight: float = 0.0
+
+
+class Round(msgspec.Struct, frozen=True):
+    """What one round took from the model that it began with, and what training made of the rest.
+
+    Accuracies are percent of the search images, `unmet` names limits that the trained model misses.
+    """
+
+    setting: Setting
+    moves: int
+    accuracy_before: float
+    accuracy_pruned: float
+    accuracy: float
+    program_bytes: int
+    unmet: tuple[str, ...]
+
+
+class Shrunk(msgspec.Struct, frozen=True):
+    """Where the rounds ended: the model in `folder`, which is `told` in words if it misses any."""
+
+    folder: RunFolder
+    rounds: tuple[Round, ...]
+    points: tuple[Point, ...]
+    judged: int
+    told: str = ""
+
+
+class Stopped(KeyboardInterrupt):
+    """The rounds were interrupted; `folder` has the last whole round's model, `setting` what may
+    be taken from it.
+    """
+
+    def __init__(self, folder: RunFolder, setting: Setting):
+        super().__init__("interrupted")
+        self.folder, self.setting = folder, setting
+
+
+class Shrinking:
+    """The rounds of one model."""
+
+    def __init__(self, judge_of: Callable[[RunFolder], Judge], targets: Sequence[Target],
+                 profile: Profile, options: Options, plan: Plan, note: Note = lambda text: None,
+                 watch: Watch = quiet):
+        self.judge_of, self.targets, self.options, self.plan = judge_of, targets, options, plan
+        self.profile, self.note, self.watch = profile, note, watch
+        self.reached: RunFolder | None = None  # the last whole round's model
+
+    def run(self, source: RunFolder, out: RunFolder, spec: str, command: str = "") -> Shrunk:
+        """The smaller model of `source`; every round has a folder in `out`. Raises Stopped."""
+        judge = self.judge_of(source)
+        costs = Costs(judge, self.targets)
+        limits = costs.limits(self.profile, self.options.save_memory,
+                              self.options.save_instructions)
+        aims = limits.tightened(costs.instruction_names(), MARGIN)
+        whole, rounds, points = aims.excess(costs(WHOLE)), [], []
+        now, last, judged = source, self.plan.rounds, 0
+        for number in range(1, last + 1 if whole else 1):
+            goal = whole * (1 - number / last)
+            found = self._searched(now, judge, costs, aims, goal, number)
+            points += [point(step, costs, number) for step in found.judged]
+            epochs = self.plan.epochs if number == last else self.plan.between
+            place = RunFolder(out.path / f"round-{number}")
+            tuned = self._trained(now, judge, found, place, source, spec, epochs, command)
+            judged += len(judge.named)
+            judge = self.judge_of(tuned)
+            costs = Costs(judge, self.targets)
+            step = Step(f"round {number}, trained", WHOLE, costs(WHOLE), judge.whole)
+            points.append(point(step, costs, number + 1))
+            rounds.append(Round(
+                found.best.setting, len(found.steps) - 1, found.steps[0].verdict.accuracy,
+                found.best.verdict.accuracy, judge.whole.accuracy, judge.whole.program_bytes,
+                limits.unmet(step.used)))
+            self.note(f"round {number} of {last}: {rounds[-1].accuracy_before:.2f} -> "
+                      f"{rounds[-1].accuracy_pruned:.2f} -> {rounds[-1].accuracy:.2f} % trained")
+            now = self.reached = tuned
+        return Shrunk(now, tuple(rounds), tuple(points), judged + len(judge.named),
+                      limits.told(costs(WHOLE)))
+
+    def _searched(self, now: RunFolder, judge: Judge, costs: Costs, limits: Limits, goal: float,
+                  number: int) -> Found:
+        self.note(f"round {number} of {self.plan.rounds}")
+        try:
+            return Search(judge, costs, limits, self.options, self.note, self.watch).run(goal)
+        except Interrupted as stop:
+            raise Stopped(now, self._bearable(stop.found)) from None
+
+    def _trained(self, now: RunFolder, judge: Judge, found: Found, place: RunFolder,
+                 source: RunFolder, spec: str, epochs: int, command: str) -> RunFolder:
+        pruned, tuned = RunFolder(place.path / "pruned"), RunFolder(place.path / "tuned")
+        card, weights = apply(found.best.setting, judge.card, judge.weights)
+        if pruned.card_path.exists() and not _same(pruned, card, weights):
+            raise UsageError(f"{place.path} is from another search", "choose another --run")
+        pruned.write_model(card, weights)
+        try:
+            return taught(pruned, tuned, source, spec, epochs, self.plan.rate_weight, command,
+                          self.watch)
+        except KeyboardInterrupt:
+            raise Stopped(now, self._bearable(found)) from None
+
+    def _bearable(self, found: Found) -> Setting:
+        """As far as the search may go without training."""
+        floor = found.steps[0].verdict.accuracy - self.options.max_drop
+        borne = [step for step in found.steps if step.verdict.accuracy >= floor]
+        return borne[-1].setting
+
+
+def _same(folder: RunFolder, card: ModelCard, weights: Mapping[str, np.ndarray]) -> bool:
+    """Whether the folder holds this model."""
+    held, arrays = folder.card(), folder.weights()
+    return (held.config == card.config and held.layer_bits == card.layer_bits
+            and arrays.keys() == weights.keys()
+            and all(np.array_equal(arrays[name], weights[name]) for name in arrays))
