@@ -97,6 +97,9 @@ static void sort_line(const esv_spike_layer *l, const esv_spike_memory *m, uint3
         l->kernel->sort(l->input + y * count, count, g, mask, 0, &lists, m->sorting);
         memset(to.bound, 0, 2 * ESV_LISTS * (l->w->width + 1u));
         for (uint32_t p = 1; p <= mask; p++) {
+            if (l->levels && !lists.count[p]) {
+                continue; /* most of them */
+            }
             find_bounds(l->w, to.row, lists.first[p], lists.first[p] + lists.count[p],
                         to.bound + p);
         }
