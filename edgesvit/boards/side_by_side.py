@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from edgesvit.boards import process
@@ -16,12 +16,17 @@ UNWIND_S = 2.0  # for threads to tidy up after Ctrl-C
 
 
 class _Job(threading.Thread):
-    """Runs `work` when it is its turn; keeps what it gives or raises."""
+    """Runs `work` when it is its turn; keeps what it gives or raises.
+
+    `ended` says when: a join() that Ctrl-C interrupts takes a running thread for a dead one
+    (Python 3.11, bpo-46726).
+    """
 
     def __init__(self, work: Callable[[], T], turn: contextlib.AbstractContextManager):
         super().__init__(daemon=True)  # one that sleeps through Ctrl-C does not hold us up
         self._work, self._turn = work, turn
         self.result: T | BaseException | None = None
+        self.ended = threading.Event()
 
     def run(self) -> None:
         try:
@@ -29,6 +34,8 @@ class _Job(threading.Thread):
                 self.result = self._work()
         except BaseException as error:
             self.result = error
+        finally:
+            self.ended.set()
 
 
 def side_by_side(targets: Sequence[Target], jobs: Sequence[Callable[[], T]]
@@ -53,24 +60,24 @@ def side_by_side(targets: Sequence[Target], jobs: Sequence[Callable[[], T]]
         for thread in threads.values():
             thread.start()
         for i, thread in threads.items():
-            thread.join()
+            thread.ended.wait()
             done[i] = thread.result
             if isinstance(thread.result, BaseException) and \
                     not isinstance(thread.result, EdgesvitError):
                 raise thread.result
     except BaseException:
-        _end(threads.values())
+        _end([thread for thread in threads.values() if thread.ident])
         raise
     return [done[i] for i in range(len(jobs))]
 
 
-def _end(threads: Iterable[threading.Thread]) -> None:
+def _end(threads: Sequence[_Job]) -> None:
     """End what the threads wait for and let them start nothing else: then they end themselves.
 
     Whoever only sleeps, or reads a port, dies with us: it holds nothing that has to be put back.
     """
     deadline = time.monotonic() + UNWIND_S
     with process.ending():
-        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+        while not all(thread.ended.is_set() for thread in threads) and time.monotonic() < deadline:
             process.stop_all()
             time.sleep(0.05)

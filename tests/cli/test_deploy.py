@@ -223,8 +223,8 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing_behind(tmp_path):
 def wait_for_child(parent: int, name: str) -> list[int]:
     """The children of `parent` called `name`; fails when none appears within a minute."""
     for _ in range(600):
-        children = Path(f"/proc/{parent}/task/{parent}/children")
-        pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+        of_threads = Path(f"/proc/{parent}/task").glob("*/children")  # each has its own
+        pids = [int(pid) for children in of_threads for pid in children.read_text().split()]
         found = [pid for pid in pids if name in Path(f"/proc/{pid}/cmdline").read_text()]
         if found:
             return found
