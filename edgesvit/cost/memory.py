@@ -18,7 +18,7 @@ UNPACKED = "unpacked"  # weights of a small core made bytes at boot, in memory t
 # Before anything is built, code, stack and io are guesses: the size of a past build, rounded up.
 # The table shows them as estimates beside what the linker and then the board say.
 _BEFORE_BUILD = {
-    "mcu": {"code": 52 * 1024, "stack": 8 * 1024, "io": 4 * 1024},
+    "mcu": {"code": 54 * 1024, "stack": 8 * 1024, "io": 4 * 1024},
     "linux": {"code": 1536 * 1024, "stack": 160 * 1024, "io": 64 * 1024},
     "host": {"code": 1536 * 1024, "stack": 160 * 1024, "io": 64 * 1024},
 }
