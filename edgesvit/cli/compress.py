@@ -63,6 +63,8 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
               "then holds for the result alone. Default: one search, no training in it.")
 @click.option("--between", type=click.IntRange(1), default=1, show_default=True, metavar="EPOCHS",
               help="fit: of training between rounds.")
+@click.option("--lr", "learning_rate", type=click.FloatRange(0, min_open=True), default=2e-3,
+              show_default=True, help="Highest learning rate of --fine-tune.")
 @click.option("--rate-weight", type=click.FloatRange(0), default=0.0, show_default=True,
               help="fit: train for fewer spikes too, as in `edgesvit train`.")
 @click.option("--cluster", default="", metavar="ADDRESS",
@@ -115,6 +117,7 @@ def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, da
             limits: dict[str, Any]) -> None:
     from edgesvit.compress import prunable
     from edgesvit.compress.methods import Request
+    from edgesvit.compress.run import Unmet
     from edgesvit.compress.run import compress as run_method
 
     targets = tuple(options.target_list((name,))) if name else ()
@@ -122,16 +125,21 @@ def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, da
     request = Request(
         **{key: limits[key] for key in ("max_drop", "save_memory", "round_to", "budget", "grid",
                                         "drift", "keep_tokens", "save_instructions", "images",
-                                        "seed", "rounds", "between", "rate_weight", "cluster")},
+                                        "seed", "rounds", "between", "rate_weight", "learning_rate",
+                                        "cluster")},
         levers=_levers(limits["levers"]),
         groups=prunable.HIDDEN if groups == ("hidden-only",) else groups,
         fold_bn=limits["norm"] == "folded", targets=targets,
         profile=options.profile_for(profile, targets[0]) if targets else None)
-    report = run_method(source, out, method, request, data or "", epochs or 0,
-                        " ".join(["edgesvit", *sys.argv[1:]]), note)
-    if plot and report.frontier:
-        write_atomic({plot: _picture(report, source.path.name).encode()})
-        note(f"the picture is in {plot}")
+    try:
+        report = run_method(source, out, method, request, data or "", epochs or 0,
+                            " ".join(["edgesvit", *sys.argv[1:]]), note)
+    except Unmet as error:  # what may be chosen instead
+        _draw(error.report, plot, source)
+        if error.report.frontier and not as_json:
+            click.echo(_frontier(error.report) + "\n")
+        raise
+    _draw(report, plot, source)
     if as_json:
         print_json({"command": "compress", "saved_percent": report.saved,
                     **msgspec.to_builtins(report)})
@@ -161,6 +169,12 @@ def _frontier(report: Any) -> str:
                   "search accuracy", "round", "taken"),
                  [(f"{p.program_bytes:,}", *(f"{p.instructions[name]:,.0f}" for name in targets),
                    f"{p.accuracy:.2f} %", p.round, p.what) for p in report.frontier])
+
+
+def _draw(report: Any, plot: Path | None, source: RunFolder) -> None:
+    if plot and report.frontier:
+        write_atomic({plot: _picture(report, source.path.name).encode()})
+        note(f"the picture is in {plot}")
 
 
 def _picture(report: Any, name: str) -> str:

@@ -10,6 +10,7 @@ from edgesvit.run_folder import RunFolder
 from edgesvit.training.settings import Progress, TrainSettings
 
 LEARNING_RATE = 2e-3
+GENTLE = 3e-4  # between rounds: a higher one undoes in an epoch more than pruning did
 WARMUP_EPOCHS = 0.25  # a fine-tuning of an epoch or two has no time for more
 # What of its own training still suits a model that has become smaller.
 _RECIPE = ("batch_size", "optimizer", "weight_decay", "label_smoothing", "clip_norm", "shift_px",
@@ -27,7 +28,8 @@ def recipe(parent: RunFolder) -> dict[str, Any]:
 
 
 def taught(start: RunFolder, to: RunFolder, parent: RunFolder, spec: str, epochs: int,
-           rate_weight: float = 0.0, command: str = "", watch: Watch = quiet) -> RunFolder:
+           learning_rate: float, rate_weight: float = 0.0, command: str = "",
+           watch: Watch = quiet) -> RunFolder:
     """Train `start` into `to` by the parent's recipe and the parent's answers.
 
     Goes on where an earlier call was stopped.
@@ -44,5 +46,5 @@ def taught(start: RunFolder, to: RunFolder, parent: RunFolder, spec: str, epochs
 
     return train(TrainSettings(
         **recipe(parent), data=spec, run=str(to.path), start=str(start.path), epochs=epochs,
-        learning_rate=LEARNING_RATE, warmup_epochs=WARMUP_EPOCHS, teacher=str(parent.path),
+        learning_rate=learning_rate, warmup_epochs=WARMUP_EPOCHS, teacher=str(parent.path),
         rate_weight=rate_weight), told, command)

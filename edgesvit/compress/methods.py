@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from edgesvit.compress import fit, levers, primesvt, psvit, qsvit, tp_spikformer
+from edgesvit.compress.fine_tune import LEARNING_RATE
 from edgesvit.compress.fit import Found
 from edgesvit.compress.judge import SEARCH_IMAGES, Judge
 from edgesvit.compress.prunable import DEFAULT_STEP, Note, Prunable, prunable
@@ -26,7 +27,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     of channels to keep; `fold_bn` as in Setting.
     `grid` and `drift` are qsvit's; `keep_tokens` (an average share, or the name of a preset)
     tp-spikformer's. fit's are `levers`, `save_instructions` in percent, `targets`, `profile`, and
-    for rounds with training (0: none) their number, the epochs `between` and `rate_weight`.
+    for rounds with training (0: none) their number, the epochs `between`, and `rate_weight`.
+    Fine-tuning goes up to `learning_rate`.
     Settings are judged on the Dask `cluster` at that address, '' for this machine.
     """
 
@@ -47,6 +49,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile | None = None
     rounds: int = 0
     between: int = 1
+    learning_rate: float = LEARNING_RATE
     rate_weight: float = 0.0
     cluster: str = ""
 

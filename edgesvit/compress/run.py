@@ -5,7 +5,6 @@ import time
 import msgspec
 
 from edgesvit.compress import fit
-from edgesvit.compress.fine_tune import LEARNING_RATE
 from edgesvit.compress.frontier import Point, frontier, point
 from edgesvit.compress.judge import Judge, Verdict
 from edgesvit.compress.limits import Costs
@@ -28,6 +27,14 @@ class Interrupted(EdgesvitError):
     """Ctrl-C; the best so far is in the run folder."""
 
     exit_code = 130
+
+
+class Unmet(Infeasible):
+    """The limits are not met; `report` has what there is instead."""
+
+    def __init__(self, message: str, hint: str, best: Setting, report: "Report"):
+        super().__init__(message, hint, best)
+        self.report = report
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +79,7 @@ def compress(source: RunFolder, out: RunFolder, method: str, request: Request, d
              fine_tune: int = 0, command: str = "", note: Note = lambda text: None) -> Report:
     """Write into `out` the model that `method` makes of `source`, and say what it lost.
 
-    `data` is what the source was trained on unless given. Raises Infeasible when no setting meets
+    `data` is what the source was trained on unless given. Raises Unmet when no setting meets
     the constraints, or a fine-tuned model loses more than `max_drop` on the test split, with the
     best one in `out`; Interrupted when fit was.
     """
@@ -88,8 +95,8 @@ def compress(source: RunFolder, out: RunFolder, method: str, request: Request, d
     out.append_result({"kind": "compress", "saved_percent": report.saved,
                        **msgspec.to_builtins(report)})
     if failed:
-        raise Infeasible(f"{failed.message}; that model is in {out.path}", failed.hint,
-                         failed.best) from None
+        raise Unmet(f"{failed.message}; that model is in {out.path}", failed.hint, failed.best,
+                    report) from None
     return report
 
 
@@ -133,7 +140,7 @@ class _Job:
                              "--method fit --rounds 3 --fine-tune 5")
         options, request = fit_options(self.request), self.request
         plan = Plan(rounds=request.rounds, epochs=fine_tune, between=request.between,
-                    rate_weight=request.rate_weight)
+                    learning_rate=request.learning_rate, rate_weight=request.rate_weight)
         shrinking = Shrinking(self.judge_of, request.targets, request.profile, options, plan,
                               self.note, Told(self.note))
         try:
@@ -198,7 +205,7 @@ class _Job:
         untuned, tuned = RunFolder(out.path / "untuned"), RunFolder(out.path / "tuned")
         untuned.write_model(out.card(), out.weights())
         train(TrainSettings(data=self.spec, run=str(tuned.path), start=str(untuned.path),
-                            epochs=epochs, learning_rate=LEARNING_RATE), command=self.command)
+                            epochs=epochs, learning_rate=self.request.learning_rate), command=self.command)
         accuracy = self._keep(_merged(tuned.card(), out.card()), tuned.weights())
         return msgspec.structs.replace(report, test_accuracy_fine_tuned=accuracy,
                                        fine_tuned_epochs=epochs,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from edgesvit.compress.fine_tune import taught
+from edgesvit.compress.fine_tune import GENTLE, LEARNING_RATE, taught
 from edgesvit.compress.fit import Found, Interrupted, Note, Options, Search, Step
 from edgesvit.compress.frontier import Point, point
 from edgesvit.compress.judge import Judge
@@ -27,11 +27,14 @@ MARGIN = 0.04  # of predicted instructions: training changes how often neurons f
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """`epochs` train the result, `between` the models before; `rate_weight` as in training."""
+    """`epochs` train the result at `learning_rate`, `between` the models before, gently;
+    `rate_weight` as in training.
+    """
 
     rounds: int
     epochs: int
     between: int = 1
+    learning_rate: float = LEARNING_RATE
     rate_weight: float = 0.0
 
 
@@ -93,9 +96,8 @@ class Shrinking:
             goal = whole * (1 - number / last)
             found = self._searched(now, judge, costs, aims, goal, number)
             points += [point(step, costs, number) for step in found.judged]
-            epochs = self.plan.epochs if number == last else self.plan.between
             place = RunFolder(out.path / f"round-{number}")
-            tuned = self._trained(now, judge, found, place, source, spec, epochs, command)
+            tuned = self._trained(now, judge, found, place, source, spec, number, command)
             judged += len(judge.named)
             judge = self.judge_of(tuned)
             costs = Costs(judge, self.targets)
@@ -120,14 +122,17 @@ class Shrinking:
             raise Stopped(now, self._bearable(stop.found)) from None
 
     def _trained(self, now: RunFolder, judge: Judge, found: Found, place: RunFolder,
-                 source: RunFolder, spec: str, epochs: int, command: str) -> RunFolder:
+                 source: RunFolder, spec: str, number: int, command: str) -> RunFolder:
         pruned, tuned = RunFolder(place.path / "pruned"), RunFolder(place.path / "tuned")
         card, weights = apply(found.best.setting, judge.card, judge.weights)
         if pruned.card_path.exists() and not _same(pruned, card, weights):
             raise UsageError(f"{place.path} is from another search", "choose another --run")
         pruned.write_model(card, weights)
+        plan = self.plan
+        epochs, rate = ((plan.epochs, plan.learning_rate) if number == plan.rounds else
+                        (plan.between, min(GENTLE, plan.learning_rate)))
         try:
-            return taught(pruned, tuned, source, spec, epochs, self.plan.rate_weight, command,
+            return taught(pruned, tuned, source, spec, epochs, rate, plan.rate_weight, command,
                           self.watch)
         except KeyboardInterrupt:
             raise Stopped(now, self._bearable(found)) from None

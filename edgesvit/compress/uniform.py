@@ -10,6 +10,7 @@ import msgspec
 
 from edgesvit.compress import channels
 from edgesvit.compress.channels import Weights
+from edgesvit.compress.fine_tune import LEARNING_RATE
 from edgesvit.cost import memory
 from edgesvit.data.dataset import Dataset
 from edgesvit.errors import DoesNotFit
@@ -21,7 +22,6 @@ from edgesvit.targets import Target
 from edgesvit.train import TrainSettings, train
 
 RATE_STEP = 0.05
-FINE_TUNE_LEARNING_RATE = 2e-3
 
 
 def prune_to_fit(source: RunFolder, out: RunFolder, target: Target, profile: Profile,
@@ -57,7 +57,7 @@ def _finish(card: ModelCard, small: ModelCard, weights: Weights, rate: float, so
     place.write_model(small, weights)
     if epochs:
         train(TrainSettings(data=card.data, run=str(out.path), start=str(place.path),
-                            epochs=epochs, learning_rate=FINE_TUNE_LEARNING_RATE),
+                            epochs=epochs, learning_rate=LEARNING_RATE),
               command=small.command)
         small = out.card()
     after = integer_accuracy(program_of(small, out.weights(), data), data)
