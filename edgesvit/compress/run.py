@@ -205,7 +205,8 @@ class _Job:
         untuned, tuned = RunFolder(out.path / "untuned"), RunFolder(out.path / "tuned")
         untuned.write_model(out.card(), out.weights())
         train(TrainSettings(data=self.spec, run=str(tuned.path), start=str(untuned.path),
-                            epochs=epochs, learning_rate=self.request.learning_rate), command=self.command)
+                            epochs=epochs, learning_rate=self.request.learning_rate),
+              command=self.command)
         accuracy = self._keep(_merged(tuned.card(), out.card()), tuned.weights())
         return msgspec.structs.replace(report, test_accuracy_fine_tuned=accuracy,
                                        fine_tuned_epochs=epochs,
