@@ -4,6 +4,8 @@ For who cannot use our operators. Convolutions and linear layers are quantized, 
 membranes is not: it would cost hundreds of conversions and buy nothing.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,18 @@ def lower(program: Path, target: Target, mode: str = "int8", images: np.ndarray 
 
 
 def _export(program: Path, mode: str, images: np.ndarray | None) -> bytes:
-    with quiet():
+    with quiet(), _one_thread():
         from edgesvit.lower.executorch.delegate import export
         return export(file.read(program), images, twin=mode == "twin")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tensors are small: threads would wait for each other most of the time."""
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
