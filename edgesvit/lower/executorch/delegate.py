@@ -5,6 +5,7 @@ there; passes over operators that no network of ours has are left out.
 """
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 from unittest import mock
 
@@ -62,10 +63,17 @@ def export(program: Program, images: np.ndarray | None, twin: bool = False) -> b
 
 @contextlib.contextmanager
 def _quick() -> Iterator[None]:
-    """Without passes that find nothing, and without a copy of each operator's whole history for
-    each operator of each pass: it is only ever printed."""
+    """Without passes that find nothing, without a copy of each operator's whole history for each
+    operator of each pass (it is only ever printed), and without looking for garbage among millions
+    of objects that live to the end."""
     first = _ours(_program.base_pre_op_replace_passes)
+    collects = gc.isenabled()
+    gc.disable()
     with (mock.patch.object(xnnpack_preprocess, "XNNPACKPassManager", _Passes),
           mock.patch.object(_program, "base_pre_op_replace_passes", first),
           mock.patch.object(NodeSource, "__deepcopy__", lambda source, memo: source, create=True)):
-        yield
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
