@@ -106,8 +106,14 @@ def _kept(texts: Sequence[str], files: Sequence[Path], name: str, command: Seque
     return output
 
 
-def sizes(executable: Path) -> list[int]:
-    """text, data and bss of an executable or a library, in bytes."""
-    listing = subprocess.run([need("size"), str(executable)], capture_output=True, text=True,
-                             check=True).stdout
-    return [int(word) for word in listing.splitlines()[1].split()[:3]]
+def loaded_bytes(files: Sequence[Path]) -> dict[str, int]:
+    """Bytes that an executable and the libraries beside it take in memory: code, and writable
+    data (io).
+    """
+    listing = subprocess.run([need("readelf"), "-lW", *map(str, files)], capture_output=True,
+                             text=True, check=True).stdout
+    taken = {"code": 0, "io": 0}
+    for words in map(str.split, listing.splitlines()):
+        if words[:1] == ["LOAD"]:  # offset, two addresses, bytes in the file and in memory, flags
+            taken["io" if "W" in "".join(words[6:-1]) else "code"] += int(words[5], 16)
+    return taken

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgesvit.errors import UsageError
 from edgesvit.lower.artifact import IMAGES, THREADS, Artifact
-from edgesvit.lower.compile import STRICT, build, sizes
+from edgesvit.lower.compile import STRICT, build, loaded_bytes
 from edgesvit.lower.firmware import build_firmware
 from edgesvit.program.file import arena_bytes, crc32
 from edgesvit.resources import shipped
@@ -27,9 +27,8 @@ def lower(program: Path, target: Target, mode: str = "", images: np.ndarray | No
         firmware = build_firmware(target, program, arena_bytes(program))
         return Artifact("native", firmware.elf, firmware.sections, program_crc32=crc32(program))
     runner = linux_runner(target)
-    text, data, bss = sizes(runner)
-    linked = {"code": text, "io": data + bss, "arena": arena_bytes(program),
-              "weights": program.stat().st_size}
+    linked = loaded_bytes((runner,)) | {"arena": arena_bytes(program),
+                                        "weights": program.stat().st_size}
     return Artifact("native", runner, linked, files=(program,),
                     arguments=("--threads", THREADS, program.name, IMAGES))
 

@@ -14,7 +14,7 @@ import numpy as np
 from edgesvit.disk import write_atomic
 from edgesvit.errors import UsageError
 from edgesvit.lower.artifact import IMAGES, THREADS, Artifact
-from edgesvit.lower.compile import sizes
+from edgesvit.lower.compile import loaded_bytes
 from edgesvit.lower.emulation import board_libraries, emulation_root
 from edgesvit.lower.executorch import build
 from edgesvit.lower.executorch.wheel import check_versions, quiet, sdk
@@ -46,17 +46,16 @@ def artifact(runtime: str, pte: Path, target: Target,
     folder = sdk(target)
     runner, core = build.board_runner(folder, target), build.runtime_library(folder)
     brought = [library(folder, target) for library in libraries]
+    theirs = board_libraries(target)
     facts = told(pte)
-    counted = [sizes(path) for path in (runner, core, *brought)]
-    linked = {"code": sum(text for text, _, _ in counted),
-              "io": sum(data + bss for _, data, bss in counted),
-              "arena": facts["arena_bytes"], "weights": pte.stat().st_size}
+    linked = loaded_bytes((runner, core, *brought, *theirs)) | {
+        "arena": facts["arena_bytes"], "weights": pte.stat().st_size}
     if facts["delegates"]:  # a backend packs the weights anew, outside the arena of the plan
         linked["arena"] += linked["weights"]
     named = [word for path in brought for word in ("--library", path.name)]
     return Artifact(
         runtime, runner, linked, exact=exact, notes=facts,
-        files=(pte, core, *brought, *board_libraries(target)),
+        files=(pte, core, *brought, *theirs),
         arguments=("--threads", THREADS, *named, pte.name, IMAGES),
         root=emulation_root(target.emulator.cpu) if target.transport == "qemu-user" else None,
         glibc=least_glibc([runner, core, *brought]))

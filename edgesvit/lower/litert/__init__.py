@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgesvit.lower.artifact import IMAGES, THREADS, Artifact
-from edgesvit.lower.compile import STRICT, build, sizes
+from edgesvit.lower.compile import STRICT, build, loaded_bytes
 from edgesvit.lower.emulation import COMPILER, board_libraries, emulation_root
 from edgesvit.lower.glibc import least_glibc
 from edgesvit.lower.litert.exact import exact
@@ -40,9 +40,8 @@ def lower(program: Path, target: Target, mode: str = "exact", images: np.ndarray
     path = _stored(model, f"{program.stem}-{mode}.tflite")
     library = arm_library() if "aarch64" in target.isa else host_library()
     runner, brought = linux_runner(target), board_libraries(target)
-    text, data, bss = np.sum([sizes(runner), sizes(library)], axis=0).tolist()
-    linked = {"code": text, "io": data + bss, "weights": len(model),
-              "arena": resident_bytes(model)}
+    linked = loaded_bytes((runner, library, *brought)) | {
+        "weights": len(model), "arena": resident_bytes(model)}
     return Artifact(
         _NAMES[mode], runner, linked, exact=mode == "exact", files=(path, library, *brought),
         arguments=("--threads", THREADS, library.name, path.name, IMAGES),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgesvit.errors import UsageError
 from edgesvit.lower.artifact import IMAGES, THREADS, Artifact
-from edgesvit.lower.compile import STRICT, build, sizes
+from edgesvit.lower.compile import STRICT, build, loaded_bytes
 from edgesvit.lower.emulation import COMPILER
 from edgesvit.lower.glibc import least_glibc
 from edgesvit.lower.litert.writer import Writer
@@ -65,9 +65,7 @@ def lower(program: Path, target: Target, mode: str = "", images: object = None) 
     folder = cache_dir("litert", hashlib.sha256(model).hexdigest()[:24])
     path, library = folder / f"{program.stem}-kernels.tflite", delegate(target)
     path.write_bytes(model)
-    text, data, bss = sizes(library)
-    linked = {"code": text, "io": data + bss, "weights": len(model),
-              "arena": file.arena_bytes(program)}
+    linked = loaded_bytes((library,)) | {"weights": len(model), "arena": file.arena_bytes(program)}
     return Artifact("litert-kernels", _runner(folder, target), linked, files=(path, library),
                     arguments=("--threads", THREADS, "--delegate", library.name, path.name, IMAGES),
                     glibc=least_glibc([library]),
