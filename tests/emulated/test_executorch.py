@@ -50,7 +50,12 @@ def test_an_armv8_0_core_runs_the_same_files(deployment):
     assert used["arena"].observed_bytes <= used["arena"].estimated_bytes
 
 
-def test_over_ssh_what_is_there_is_not_copied_again(deployment, monkeypatch):
+@pytest.mark.parametrize(("runtime", "files"), [
+    ("executorch", ("program.pte", "libexecutorch.so")),
+    ("litert", ("program-exact.tflite", "libLiteRt.so"))])
+def test_over_ssh_what_is_there_is_not_copied_again(deployment, monkeypatch, runtime, files):
+    if runtime == "litert":
+        pytest.importorskip("flatbuffers", reason="needs the litert extra")
     target, copied = ready_or_skip("qemu-aarch64"), []
     real = ssh.SshBoard.put
 
@@ -59,8 +64,11 @@ def test_over_ssh_what_is_there_is_not_copied_again(deployment, monkeypatch):
         return copied[0]
     monkeypatch.setattr(ssh.SshBoard, "put", put_twice)
     result = deploy(deployment, target, profiles.load("fit"), lambda text: None,
-                    runtime="executorch")
+                    runtime=runtime)
     assert result.logits_equal == 4 and result.latency_us is None
-    assert "program.pte" in copied[0] and "libexecutorch.so" in copied[0] and copied[1] == ()
+    assert set(files) < set(copied[0]) and copied[1] == ()
+    for use in ("code", "io"):  # what the files say is what the process maps
+        [row] = [row for row in result.memory if row.use == use]
+        assert row.estimated_bytes == row.observed_bytes > 0
     glibc = result.environment["before"]["glibc"]
     assert tuple(map(int, glibc.split("."))) >= (2, 31)
