@@ -155,10 +155,16 @@ def _cycles(blocks: list[list[str]], core: Core) -> list[float]:
     text = "here:\n"
     for number, block in enumerate(blocks):
         text += "\n".join([f"# LLVM-MCA-BEGIN b{number}", *block, f"# LLVM-MCA-END b{number}", ""])
-    totals = []
-    for iterations in (_SHORT, _LONG):
-        said = subprocess.run(
-            [tool(), *core.model, f"-iterations={iterations}"], input=text, capture_output=True,
-            text=True, check=True)
-        totals.append([int(n) for n in re.findall(r"Total Cycles:\s+(\d+)", said.stdout)])
-    return [(long - short) / (_LONG - _SHORT) for short, long in zip(*totals, strict=True)]
+    return [cycles for _, cycles in regions(text, core).values()]
+
+
+def regions(text: str, core: Core = A76) -> dict[str, tuple[float, float]]:
+    """Name -> instructions and cycles of one pass through what assembly marks as regions."""
+    said = [subprocess.run([tool(), *core.model, f"-iterations={n}"], input=text,
+                           capture_output=True, text=True, check=True).stdout
+            for n in (_SHORT, _LONG)]
+    names = re.findall(r"Code Region(?: - (\S+))?", said[0])
+    counts = [int(n) / _SHORT for n in re.findall(r"^Instructions:\s+(\d+)", said[0], re.M)]
+    short, long = ([int(n) for n in re.findall(r"Total Cycles:\s+(\d+)", s)] for s in said)
+    return {name: (count, (b - a) / (_LONG - _SHORT))
+            for name, count, a, b in zip(names, counts, short, long, strict=True)}

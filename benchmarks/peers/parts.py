@@ -76,6 +76,7 @@ def lif(given: argparse.Namespace) -> list[dict]:
              neuron.neuron(lambda layer: own.count(CPU, "ours", layer, silent).instructions)}
     if mca.tool():
         costs["predicted cycles"] = neuron.neuron(lambda x: mca.cycles("ours", x, silent))
+        costs |= {f"{unit}, its code alone": n for unit, n in neuron.alone().items()}
     print(f"\n{CPU}, the fused neuron, per neuron and step")
     print(table(("", "T = 4, all of it", "one more step"),
                 [(name, f"{n.whole:.3f}", f"{n.step:.3f}") for name, n in costs.items()]))

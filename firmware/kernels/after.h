@@ -13,6 +13,8 @@
 #define ESV_INLINE inline __attribute__((always_inline))
 /* Kept apart: in one function, two loops would fight for registers and share one large frame. */
 #define ESV_APART __attribute__((noinline))
+/* The same for what runs once a layer or never: small before it is fast. */
+#define ESV_RARE __attribute__((noinline, cold))
 
 /* Write what becomes of current (n), channels first .. first + n of `token` at step t. Steps come
  * in order; state (n) is this function's from step 0 to T - 1. n is at most ESV_TILE; there may be
@@ -23,6 +25,12 @@ void esv_after_currents(const esv_after *after, uint32_t t, uint32_t token, uint
 /* The same, where spikes are those of a whole tile. */
 void esv_after_step(const esv_after *after, uint32_t t, uint32_t token, uint32_t first, uint32_t n,
                     const int32_t *currents, int32_t *state);
+#endif
+
+#if (defined __ARM_FEATURE_SIMD32 && defined __thumb2__) || defined __ARM_FEATURE_MVE
+#define ESV_FIRES_HALVES
+/* esv_fire without over_tokens; 0 where it is not about spikes, or of too few channels. */
+int esv_fire_halves(const esv_after *after, const int16_t *membranes);
 #endif
 
 #endif

@@ -14,15 +14,18 @@
  *   threshold * 2^n / (2^n - 1), rounded up;
  * from there on every n-th step fires. Where the threshold is not positive the first step decides.
  */
+static inline int32_t esv_reach(int32_t threshold, uint32_t t)
+{
+    int32_t parts = (2 << t) - 1;
+    return threshold <= 0 ? 2 * threshold : threshold + (threshold + parts - 1) / parts;
+}
+
 static inline void esv_find_reach(const esv_after *after, uint32_t first, uint32_t n,
                                   int32_t reach[ESV_MOST_STEPS][ESV_TILE])
 {
     for (uint32_t t = 0; t < after->time_steps; t++) {
-        int32_t parts = (2 << t) - 1;
         for (uint32_t c = 0; c < n; c++) {
-            int32_t threshold = after->threshold[first + c];
-            reach[t][c] = threshold <= 0 ? 2 * threshold
-                                         : threshold + (threshold + parts - 1) / parts;
+            reach[t][c] = esv_reach(after->threshold[first + c], t);
         }
     }
 }

@@ -180,22 +180,48 @@ static void spikes(const tile *k)
 
 /* ---- Levels ---- */
 
-INLINE void levels_at(const tile *k, const int32_t *token, uint8_t *out, uint32_t n)
+#define KEPT_LEVELS 8 /* of which the borders are loaded once for several tokens */
+
+INLINE void reached(const int32_t *token, const int32x4_t border[4], uint32x4_t level[4])
 {
+    UNROLL for (uint32_t j = 0; j < 4; j++) {
+        level[j] = vsubq_u32(level[j], vcgeq_s32(vld1q_s32(token + 4 * j), border[j]));
+    }
+}
+
+/* Of `levels` levels, the borders of the first `few` kept; compilers may know both. */
+INLINE void levels_at(const tile *k, const int32_t *token, uint8_t *out, uint32_t n,
+                      const uint32_t levels, const uint32_t few)
+{
+    int32x4_t kept[KEPT_LEVELS][4];
+    const int32_t *threshold = k->after->threshold + k->first;
+    for (uint32_t d = 0; d < few; d++) {
+        load_constants(threshold + d * k->after->channels, kept[d], n);
+    }
     for (uint32_t i = 0; i < k->count; i++, token += k->width, out += k->after->channels) {
-        const int32_t *threshold = k->after->threshold + k->first;
-        uint32x4_t level[4];
-        UNROLL for (uint32_t j = 0; j < 4; j++) {
-            level[j] = vdupq_n_u32(0);
-        }
-        for (uint32_t d = 0; d < k->after->max_level; d++, threshold += k->after->channels) {
+        uint32x4_t level[4] = {vdupq_n_u32(0), vdupq_n_u32(0), vdupq_n_u32(0), vdupq_n_u32(0)};
+        for (uint32_t d = 0; d < levels; d++) {
             int32x4_t border[4];
-            load_constants(threshold, border, n);
-            UNROLL for (uint32_t j = 0; j < 4; j++) {
-                level[j] = vsubq_u32(level[j], vcgeq_s32(vld1q_s32(token + 4 * j), border[j]));
+            if (d < few) {
+                reached(token, kept[d], level);
+            } else {
+                load_constants(threshold + d * k->after->channels, border, n);
+                reached(token, border, level);
             }
         }
         store_bytes(out, narrow(level), n);
+    }
+}
+
+INLINE void levels_of(const tile *k, const int32_t *token, uint8_t *out, uint32_t n)
+{
+    uint32_t levels = k->after->max_level;
+    if (k->count == 1) {
+        levels_at(k, token, out, n, levels, 0);
+    } else if (levels == 4) {
+        levels_at(k, token, out, n, 4, 4);
+    } else {
+        levels_at(k, token, out, n, levels, levels < KEPT_LEVELS ? levels : KEPT_LEVELS);
     }
 }
 
@@ -248,9 +274,9 @@ static void one_step(const tile *k, uint32_t t)
     const int32_t *token = k->currents + t * k->step;
     if (k->after->kind == ESV_LEVELS) {
         if (k->n == ESV_TILE) {
-            levels_at(k, token, (uint8_t *)k->after->out + at, ESV_TILE);
+            levels_of(k, token, (uint8_t *)k->after->out + at, ESV_TILE);
         } else {
-            levels_at(k, token, (uint8_t *)k->after->out + at, k->n);
+            levels_of(k, token, (uint8_t *)k->after->out + at, k->n);
         }
         return;
     }

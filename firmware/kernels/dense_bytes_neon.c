@@ -3,24 +3,19 @@
 
 typedef int esv_not_empty; /* on other processors */
 
-#if defined ESV_DENSE && !(defined __aarch64__ && defined __linux__)
-int esv_dense_has_bytes(void)
+#if defined ESV_DENSE && defined __aarch64__ && !defined __linux__
+int esv_dense_has_bytes(const esv_spike_variant *kernel)
 {
+    (void)kernel;
     return 0;
 }
 
-int esv_dense_expand_bytes(esv_dense *layer, esv_dense_memory *memory)
+void esv_dense_product_bytes(const esv_dense *layer, const void *in, uint32_t stride,
+                             uint32_t rows, int32_t *currents)
 {
-    (void)layer, (void)memory;
-    return 0;
+    (void)layer, (void)in, (void)stride, (void)rows, (void)currents;
 }
-
-void esv_dense_product_bytes(const esv_dense *layer, const int8_t *in, uint32_t in_stride,
-                             int32_t *currents)
-{
-    (void)layer, (void)in, (void)in_stride, (void)currents;
-}
-#elif defined ESV_DENSE
+#elif defined ESV_DENSE && defined __aarch64__
 #include <arm_neon.h>
 #include <stddef.h>
 #include <string.h>
@@ -31,31 +26,9 @@ void esv_dense_product_bytes(const esv_dense *layer, const int8_t *in, uint32_t 
 #define UNROLL _Pragma("GCC unroll 4")
 #define HAS_DOT_PRODUCTS (1ul << 20) /* HWCAP_ASIMDDP */
 
-int esv_dense_has_bytes(void)
+int esv_dense_has_bytes(const esv_spike_variant *kernel)
 {
-    return (getauxval(AT_HWCAP) & HAS_DOT_PRODUCTS) != 0;
-}
-
-/* The inputs are 128 too small: 128 * weight joins the bias. */
-int esv_dense_expand_bytes(esv_dense *layer, esv_dense_memory *memory)
-{
-    layer->bytes = esv_dense_take(memory, (uint64_t)layer->inputs * layer->width);
-    if (!layer->bytes) {
-        return 0;
-    }
-    const int16_t *weight = layer->weight;
-    for (uint32_t first = 0; first < layer->width; first += ESV_TILE) {
-        int8_t *tile = layer->bytes + first * layer->inputs;
-        int32_t *bias = layer->bias + first;
-        for (uint32_t k = 0; k < layer->inputs; k++, weight += ESV_TILE) {
-            int8_t *row = tile + k / 4 * 4 * ESV_TILE + k % 4;
-            for (uint32_t c = 0; c < ESV_TILE; c++) {
-                row[4 * c] = (int8_t)weight[c];
-                bias[c] += 128 * weight[c];
-            }
-        }
-    }
-    return 1;
+    return kernel->multiplies_bytes && (getauxval(AT_HWCAP) & HAS_DOT_PRODUCTS) != 0;
 }
 
 /* Four inputs of a row. */
@@ -66,41 +39,76 @@ INLINE int8x8_t four(const int8_t *in)
     return vcreate_s8(all);
 }
 
-/* Four rows times one tile: 16 sums of four lanes. */
-INLINE void multiply_tile(uint32_t inputs, const int8_t *weight, const int32_t *bias,
-                          const int8_t *in, uint32_t in_stride, int32_t *currents, uint32_t width)
+#define MULTIPLY(dot, lane)                                                                        \
+    do {                                                                                           \
+        UNROLL for (uint32_t j = 0; j < quarters; j++) {                                           \
+            int8x16_t w = vld1q_s8(weight + 16 * j);                                               \
+            UNROLL for (uint32_t r = 0; r < 4; r++) {                                              \
+                sum[r][j] = dot(sum[r][j], w, x[r], lane);                                         \
+            }                                                                                      \
+        }                                                                                          \
+        weight += 4 * ESV_TILE;                                                                    \
+    } while (0)
+
+/* Four rows times one tile, or times 4 or 8 of its channels: up to 16 sums of four lanes; 16
+ * inputs at a time, then four. */
+INLINE void multiply_tile(const esv_dense *layer, const int8_t *weight, const int32_t *bias,
+                          const int8_t *in, uint32_t stride, const uint32_t quarters,
+                          int32_t *currents)
 {
-    const int8_t *row[4] = {in, in + in_stride, in + 2 * in_stride, in + 3 * in_stride};
     int32x4_t sum[4][4];
-    UNROLL for (uint32_t j = 0; j < 4; j++) {
+    UNROLL for (uint32_t j = 0; j < quarters; j++) {
         sum[0][j] = sum[1][j] = sum[2][j] = sum[3][j] = vld1q_s32(bias + 4 * j);
     }
-    for (size_t k = 0; k < inputs; k += 4, weight += 4 * ESV_TILE) {
-        int8x16_t w[4];
-        UNROLL for (uint32_t j = 0; j < 4; j++) {
-            w[j] = vld1q_s8(weight + 16 * j);
-        }
-        UNROLL for (uint32_t r = 0; r < 4; r++) {
-            int8x8_t x = four(row[r] + k);
-            UNROLL for (uint32_t j = 0; j < 4; j++) {
-                sum[r][j] = vdotq_lane_s32(sum[r][j], w[j], x, 0);
+    for (uint32_t s = 0; s < layer->segments; s++, in += layer->apart) {
+        size_t k = 0;
+        for (; k + 16 <= layer->inputs; k += 16) {
+            int8x16_t x[4];
+            UNROLL for (uint32_t r = 0; r < 4; r++) {
+                x[r] = vld1q_s8(in + r * stride + k);
             }
+            MULTIPLY(vdotq_laneq_s32, 0);
+            MULTIPLY(vdotq_laneq_s32, 1);
+            MULTIPLY(vdotq_laneq_s32, 2);
+            MULTIPLY(vdotq_laneq_s32, 3);
+        }
+        for (; k < layer->inputs; k += 4) {
+            int8x8_t x[4];
+            UNROLL for (uint32_t r = 0; r < 4; r++) {
+                x[r] = four(in + r * stride + k);
+            }
+            MULTIPLY(vdotq_lane_s32, 0);
         }
     }
     UNROLL for (uint32_t r = 0; r < 4; r++) {
-        UNROLL for (uint32_t j = 0; j < 4; j++) {
-            vst1q_s32(currents + r * width + 4 * j, sum[r][j]);
+        UNROLL for (uint32_t j = 0; j < quarters; j++) {
+            vst1q_s32(currents + r * layer->width + 4 * j, sum[r][j]);
         }
     }
 }
 
-TARGET void esv_dense_product_bytes(const esv_dense *layer, const int8_t *in, uint32_t in_stride,
-                                    int32_t *currents)
+INLINE void multiply_rows(const esv_dense *layer, uint32_t first, const int8_t *in, uint32_t stride,
+                          uint32_t rows, const uint32_t quarters, int32_t *currents)
 {
-    const int8_t *weight = layer->bytes;
-    for (uint32_t c = 0; c < layer->width; c += ESV_TILE, weight += layer->inputs * ESV_TILE) {
-        multiply_tile(layer->inputs, weight, layer->bias + c, in, in_stride, currents + c,
-                      layer->width);
+    const int8_t *weight = (const int8_t *)layer->weight + layer->segments * layer->inputs * first;
+    for (uint32_t i = 0; i < rows; i += ESV_DENSE_ROWS) {
+        multiply_tile(layer, weight, layer->bias + first, in + i * stride, stride, quarters,
+                      currents + i * layer->width + first);
+    }
+}
+
+TARGET void esv_dense_product_bytes(const esv_dense *layer, const void *in, uint32_t stride,
+                                    uint32_t rows, int32_t *currents)
+{
+    for (uint32_t c = 0; c < layer->width; c += ESV_TILE) {
+        uint32_t left = layer->channels - c;
+        if (left <= 4) {
+            multiply_rows(layer, c, in, stride, rows, 1, currents);
+        } else if (left <= 8) {
+            multiply_rows(layer, c, in, stride, rows, 2, currents);
+        } else {
+            multiply_rows(layer, c, in, stride, rows, 4, currents);
+        }
     }
 }
 #endif

@@ -9,6 +9,14 @@ typedef int esv_not_empty; /* on other processors */
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 4")
 
+/* Four inputs in a register whose lanes can multiply; the compiler would load them one by one. */
+INLINE int16x4_t four(const int16_t *in)
+{
+    int16x4_t x = vld1_s16(in);
+    __asm__("" : "+x"(x));
+    return x;
+}
+
 /* sum (16) += one input of a row times its weights. */
 #define MULTIPLY(sum, x, lane)                                                                     \
     do {                                                                                           \
@@ -29,39 +37,105 @@ typedef int esv_not_empty; /* on other processors */
     } while (0)
 
 /* Four rows times one tile: 16 sums of four lanes, two registers of weights, four of inputs. */
-INLINE void multiply_tile(uint32_t inputs, const int16_t *weight, const int32_t *bias,
-                          const int16_t *in, uint32_t in_stride, int32_t *currents,
-                          uint32_t width)
+INLINE void multiply_tile(const esv_dense *layer, const int16_t *weight, const int32_t *bias,
+                          const int16_t *in, uint32_t stride, int32_t *currents)
 {
-    const int16_t *row[4] = {in, in + in_stride, in + 2 * in_stride, in + 3 * in_stride};
     int32x4_t sum[4][4];
     UNROLL for (uint32_t j = 0; j < 4; j++) {
         sum[0][j] = sum[1][j] = sum[2][j] = sum[3][j] = vld1q_s32(bias + 4 * j);
     }
-    for (size_t k = 0; k < inputs; k += ESV_DENSE_STEP, weight += ESV_DENSE_STEP * ESV_TILE) {
-        int16x4_t x[4];
-        UNROLL for (uint32_t r = 0; r < 4; r++) {
-            x[r] = vld1_s16(row[r] + k);
+    for (uint32_t s = 0; s < layer->segments; s++, in += layer->apart) {
+        for (size_t k = 0; k < layer->inputs; k += 4, weight += 4 * ESV_TILE) {
+            int16x4_t x[4];
+            UNROLL for (uint32_t r = 0; r < 4; r++) {
+                x[r] = four(in + r * stride + k);
+            }
+            MULTIPLY_ALL(0);
+            MULTIPLY_ALL(1);
+            MULTIPLY_ALL(2);
+            MULTIPLY_ALL(3);
         }
-        MULTIPLY_ALL(0);
-        MULTIPLY_ALL(1);
-        MULTIPLY_ALL(2);
-        MULTIPLY_ALL(3);
     }
     UNROLL for (uint32_t r = 0; r < 4; r++) {
         UNROLL for (uint32_t j = 0; j < 4; j++) {
-            vst1q_s32(currents + r * width + 4 * j, sum[r][j]);
+            vst1q_s32(currents + r * layer->width + 4 * j, sum[r][j]);
         }
     }
 }
 
-void esv_dense_product(const esv_dense *layer, const int16_t *in, uint32_t in_stride,
+#define MULTIPLY_NARROW(lane)                                                                      \
+    UNROLL for (uint32_t j = 0; j < halves; j++) {                                                 \
+        int16x8_t w = vld1q_s16(weight + 16 * (lane) + 8 * j);                                     \
+        UNROLL for (uint32_t r = 0; r < 4; r++) {                                                  \
+            sum[r][j] = vmlaq_lane_s16(sum[r][j], w, x[r], lane);                                  \
+        }                                                                                          \
+    }
+
+/* The same with sums in int16, which may wrap on their way: twice as many at a time. Of a tile or
+ * of 8 of its channels. */
+INLINE void multiply_narrow(const esv_dense *layer, const int16_t *weight, const int32_t *bias,
+                            const int16_t *in, uint32_t stride, const uint32_t halves,
+                            int32_t *currents)
+{
+    int16x8_t sum[4][2];
+    UNROLL for (uint32_t j = 0; j < halves; j++) {
+        int16x4_t low = vmovn_s32(vld1q_s32(bias + 8 * j));
+        sum[0][j] = sum[1][j] = sum[2][j] = sum[3][j] =
+            vmovn_high_s32(low, vld1q_s32(bias + 8 * j + 4));
+    }
+    for (uint32_t s = 0; s < layer->segments; s++, in += layer->apart) {
+        for (size_t k = 0; k < layer->inputs; k += 4, weight += 4 * ESV_TILE) {
+            int16x4_t x[4];
+            UNROLL for (uint32_t r = 0; r < 4; r++) {
+                x[r] = four(in + r * stride + k);
+            }
+            MULTIPLY_NARROW(0)
+            MULTIPLY_NARROW(1)
+            MULTIPLY_NARROW(2)
+            MULTIPLY_NARROW(3)
+        }
+    }
+    UNROLL for (uint32_t r = 0; r < 4; r++) {
+        UNROLL for (uint32_t j = 0; j < halves; j++) {
+            int32_t *to = currents + r * layer->width + 8 * j;
+            vst1q_s32(to, vmovl_s16(vget_low_s16(sum[r][j])));
+            vst1q_s32(to + 4, vmovl_high_s16(sum[r][j]));
+        }
+    }
+}
+
+/* halves: 0 for sums in int32. */
+INLINE void multiply_rows(const esv_dense *layer, uint32_t first, const int16_t *in,
+                          uint32_t stride, uint32_t rows, const uint32_t halves, int32_t *currents)
+{
+    uint32_t before = layer->segments * layer->inputs * first;
+    const int16_t *weight = (const int16_t *)layer->weight + before;
+    const int32_t *bias = layer->bias + first;
+    currents += first;
+    for (uint32_t i = 0; i < rows; i += 4, in += 4 * stride, currents += 4 * layer->width) {
+        if (halves) {
+            multiply_narrow(layer, weight, bias, in, stride, halves, currents);
+        } else {
+            multiply_tile(layer, weight, bias, in, stride, currents);
+        }
+    }
+}
+
+void esv_dense_product(const esv_dense *layer, const void *in, uint32_t stride, uint32_t rows,
                        int32_t *currents)
 {
-    const int16_t *weight = layer->weight;
-    for (uint32_t c = 0; c < layer->width; c += ESV_TILE, weight += layer->inputs * ESV_TILE) {
-        multiply_tile(layer->inputs, weight, layer->bias + c, in, in_stride, currents + c,
-                      layer->width);
+    if (layer->bytes == 1) {
+        esv_dense_product_bytes(layer, in, stride, rows, currents);
+        return;
+    }
+    for (uint32_t c = 0; c < layer->width; c += ESV_TILE) {
+        if (!layer->narrow) {
+            multiply_rows(layer, c, in, stride, rows, 0, currents);
+        } else if (layer->channels - c <= 8) {
+            multiply_rows(layer, c, in, stride, rows, 1, currents);
+        } else {
+            multiply_rows(layer, c, in, stride, rows, 2, currents);
+        }
     }
 }
 #endif

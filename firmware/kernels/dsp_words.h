@@ -79,5 +79,22 @@ static ESV_INLINE int32_t esv_dsp_rounded(int32_t a, int32_t b)
     return a;
 }
 
+/* One step of the neurons of two channels. A code moves down by a bit a step and gets bit 7 where
+ * they fire. */
+static ESV_INLINE void esv_dsp_lif(uint32_t *membrane, uint32_t current, uint32_t threshold,
+                                   uint32_t *code)
+{
+    uint32_t fired;
+    __asm("shadd16 %[v], %[v], %[current]\n"
+          "ssub16 %[fired], %[v], %[threshold]\n"
+          "sel %[fired], %[bits], %[zero]\n"
+          "sel %[v], %[zero], %[v]\n"
+          "orr %[code], %[fired], %[code], lsr #1\n"
+          : [v] "+&r"(*membrane), [fired] "=&r"(fired), [code] "+r"(*code)
+          : [current] "r"(current), [threshold] "r"(threshold), [bits] "r"(0x00800080u),
+            [zero] "r"(0)
+          : "cc");
+}
+
 #endif
 #endif

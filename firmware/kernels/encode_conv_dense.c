@@ -29,24 +29,35 @@ typedef struct {
     uint8_t *windows;  /* (ESV_DENSE_ROWS, stride) */
     uint32_t stride;   /* bytes of a window */
     int32_t *currents; /* (block, width, channels) */
-    int32_t *largest;  /* the same, with pooling over rows */
+    esv_dense_pool pool;
+    const job *job;
 } part;
+
+/* Bytes are signed where the processor has them so: 128 less than the pixel. */
+static int centers(const job *j)
+{
+    return j->bytes == 1 && ESV_DENSE_LARGEST_BYTE < 255;
+}
 
 static int prepare(const job *j, uint32_t member, part *p)
 {
     const esv_window *w = j->window;
     esv_dense_memory memory = esv_dense_memory_of(j->crew, member);
-    uint32_t inputs = w->kernel * j->segment;
+    uint32_t inputs = w->kernel * j->segment, channels = esv_dense_round(w->out_channels, ESV_TILE);
     uint32_t tokens = j->block * (uint32_t)j->width + ESV_DENSE_ROWS - 1;
     p->stride = esv_dense_round(inputs * j->bytes, CHUNK) + CHUNK;
-    uint64_t row = (uint64_t)tokens * esv_dense_round(w->out_channels, ESV_TILE) * sizeof(int32_t);
+    uint64_t row = (uint64_t)tokens * channels * sizeof(int32_t);
     uint64_t beyond = ESV_DENSE_ROWS * (uint32_t)w->stride * w->channels + CHUNK;
+    p->job = j;
     p->lines = esv_dense_take(&memory, (w->kernel * j->line + beyond) * j->bytes);
     p->windows = esv_dense_take(&memory, ESV_DENSE_ROWS * p->stride);
     p->currents = esv_dense_take(&memory, row);
-    p->largest = w->pool ? esv_dense_take(&memory, row) : p->currents;
-    return p->largest && esv_dense_expand(&p->layer, &memory, j->conv, inputs, w->out_channels) &&
-           (j->bytes == 2 || esv_dense_expand_bytes(&p->layer, &memory));
+    p->layer = (esv_dense){.segments = 1, .bytes = j->bytes};
+    esv_dense_take_layer(&p->layer, &memory, inputs, w->out_channels);
+    if (w->pool) {
+        esv_dense_pool_take(&p->pool, &memory, w, channels);
+    }
+    return esv_dense_fits(&memory);
 }
 
 static void widen(const uint8_t *restrict from, uint32_t count, int16_t *restrict to)
@@ -66,8 +77,10 @@ static void center(const uint8_t *restrict from, uint32_t count, uint8_t *restri
 /* Convert `count` pixels to inputs; returns what is behind them. */
 static uint8_t *convert(const job *j, const uint8_t *from, uint32_t count, uint8_t *to)
 {
-    if (j->bytes == 1) {
+    if (centers(j)) {
         center(from, count, to);
+    } else if (j->bytes == 1) {
+        memcpy(to, from, count);
     } else {
         widen(from, count, (int16_t *)(void *)to);
     }
@@ -112,16 +125,6 @@ static void gather(const job *j, const part *p, uint32_t x)
     }
 }
 
-static void multiply(const job *j, const part *p, int32_t *currents)
-{
-    const void *windows = p->windows;
-    if (j->bytes == 1) {
-        esv_dense_product_bytes(&p->layer, windows, p->stride, currents);
-    } else {
-        esv_dense_product(&p->layer, windows, p->stride / 2, currents);
-    }
-}
-
 /* The currents of row y, before pooling; up to ESV_DENSE_ROWS - 1 more tokens are written. */
 static void sum_row(const job *j, const part *p, int32_t y, int32_t *currents)
 {
@@ -132,54 +135,22 @@ static void sum_row(const job *j, const part *p, int32_t y, int32_t *currents)
     }
     for (uint32_t x = 0; x < width; x += ESV_DENSE_ROWS) {
         gather(j, p, x);
-        multiply(j, p, currents + x * p->layer.width);
+        esv_dense_product(&p->layer, p->windows, p->stride / j->bytes, ESV_DENSE_ROWS,
+                          currents + x * p->layer.width);
     }
 }
 
-static void take_larger(uint32_t count, const int32_t *restrict from, int32_t *restrict to)
+static void sum_for_pool(const void *context, int32_t y, int32_t *currents)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        to[i] = from[i] > to[i] ? from[i] : to[i];
-    }
-}
-
-/* p->largest = the largest currents of the rows that an output row pools over. */
-static void pool_rows(const job *j, const part *p, int32_t row)
-{
-    const esv_window *w = j->window;
-    int32_t top = row * w->pool_stride - w->pool / 2, first = top < 0 ? 0 : top;
-    uint32_t count = (uint32_t)j->width * p->layer.width;
-    for (int32_t y = first; y < top + w->pool && y < j->height; y++) {
-        sum_row(j, p, y, p->currents);
-        if (y == first) {
-            memcpy(p->largest, p->currents, count * sizeof *p->largest);
-        } else {
-            take_larger(count, p->currents, p->largest);
-        }
-    }
-}
-
-/* The largest of p->largest over the columns of each output token, to p->currents. */
-static void pool_columns(const job *j, const part *p)
-{
-    const esv_window *w = j->window;
-    uint32_t width = p->layer.width;
-    int32_t *to = p->currents;
-    for (int32_t x = 0; x < w->out_width; x++, to += width) {
-        int32_t left = x * w->pool_stride - w->pool / 2, first = left < 0 ? 0 : left;
-        memcpy(to, p->largest + (uint32_t)first * width, width * sizeof *to);
-        for (int32_t i = first + 1; i < left + w->pool && i < j->width; i++) {
-            take_larger(width, p->largest + (uint32_t)i * width, to);
-        }
-    }
+    const part *p = context;
+    sum_row(p->job, p, y, currents);
 }
 
 /* The neurons' currents of `rows` output rows. */
-static void sum_rows(const job *j, const part *p, uint32_t row, uint32_t rows)
+static void sum_rows(const job *j, part *p, uint32_t row, uint32_t rows)
 {
     if (j->window->pool) {
-        pool_rows(j, p, (int32_t)row);
-        pool_columns(j, p);
+        esv_dense_pool_row(&p->pool, row, sum_for_pool, p, p->currents);
         return;
     }
     for (uint32_t i = 0; i < rows; i++) {
@@ -194,6 +165,7 @@ static void encode_rows(void *context, uint32_t index, uint32_t member)
     uint32_t row = w->out_height * index / j->parts, end = w->out_height * (index + 1) / j->parts;
     part p;
     prepare(j, member, &p);
+    esv_dense_expand(&p.layer, j->conv, w->kernel * j->segment, centers(j) ? 128 : 0);
     for (uint32_t rows; row < end; row += rows) {
         rows = end - row < j->block ? end - row : j->block;
         sum_rows(j, &p, row, rows);
@@ -212,10 +184,9 @@ int esv_encode_conv_dense(const esv_window *w, const esv_conv *conv, const uint8
         return 0;
     }
     job j = {w, conv, pixels, crew, esv_dense_parts(crew, w->out_height),
-             (w->height + 2 * w->pad - w->kernel) / w->stride + 1,
-             (w->width + 2 * w->pad - w->kernel) / w->stride + 1,
+             (int32_t)esv_dense_size(w->height, w), (int32_t)esv_dense_size(w->width, w),
              (w->width + 2u * w->pad) * w->channels, (uint32_t)w->kernel * w->channels,
-             esv_dense_has_bytes() ? 1 : 2,
+             esv_dense_has_bytes(crew->kernel) ? 1 : 2,
              w->pool || w->out_width > BLOCK ? 1 : BLOCK / w->out_width};
     part p;
     if (!prepare(&j, 0, &p)) {

@@ -1,52 +1,13 @@
 #include "dense.h"
-#include "dsp_words.h"
+#include "encode_windows.h"
 #include "weights.h"
 
-#ifdef ESV_DSP
-#include <string.h>
-
-#define LONGEST 160 /* inputs of a window that is gathered: 7 x 7 of 3 channels */
-#define AT_ONCE 8   /* channels whose sums are in registers */
-
-/* The pixels of a window, one tap behind the other. */
-static void gather(const esv_window *w, const esv_conv *conv, const uint8_t *pixels, int32_t y0,
-                   int32_t x0, uint8_t *to)
-{
-    for (int32_t y = y0; y < y0 + w->kernel; y++) {
-        const uint8_t *line = pixels + (int32_t)w->channels * (y * (int32_t)w->width + x0);
-        if (y >= 0 && y < w->height && x0 >= 0 && x0 + w->kernel <= w->width) {
-            memcpy(to, line, (uint32_t)w->kernel * w->channels);
-            to += (uint32_t)w->kernel * w->channels;
-            continue;
-        }
-        for (int32_t x = x0; x < x0 + w->kernel; x++, line += w->channels, to += w->channels) {
-            int inside = y >= 0 && y < w->height && x >= 0 && x < w->width;
-            memcpy(to, inside ? line : conv->pad_pixel, w->channels);
-        }
-    }
-}
-
-/* current (AT_ONCE) += pixels (rows) times rows of 16 int8, of which these are the first columns. */
-static ESV_APART void add_rows(const uint8_t *pixel, uint32_t rows, const uint8_t *row,
-                               int32_t *current)
-{
-    uint32_t sum[AT_ONCE];
-    memcpy(sum, current, sizeof sum);
-    for (const uint8_t *end = pixel + rows; pixel < end; row += ESV_LANES) {
-        uint32_t p = *pixel++, low = esv_dsp_word(row), high = esv_dsp_word(row + 4);
-        uint32_t even = esv_dsp_even(low), odd = esv_dsp_odd(low);
-        sum[0] = esv_dsp_bb(p, even, sum[0]);
-        sum[1] = esv_dsp_bb(p, odd, sum[1]);
-        sum[2] = esv_dsp_bt(p, even, sum[2]);
-        sum[3] = esv_dsp_bt(p, odd, sum[3]);
-        even = esv_dsp_even(high), odd = esv_dsp_odd(high);
-        sum[4] = esv_dsp_bb(p, even, sum[4]);
-        sum[5] = esv_dsp_bb(p, odd, sum[5]);
-        sum[6] = esv_dsp_bt(p, even, sum[6]);
-        sum[7] = esv_dsp_bt(p, odd, sum[7]);
-    }
-    memcpy(current, sum, sizeof sum);
-}
+#ifdef ESV_WINDOWS
+#define FIXED_LANES 0
+#define PLACE ESV_RARE /* only windows too large for it come here */
+#else
+#define FIXED_LANES 1
+#define PLACE ESV_APART
 #endif
 
 /* current (n) += the pixels of one tap times their rows. */
@@ -70,22 +31,13 @@ static void pixel_current(const esv_window *w, const esv_conv *conv, const uint8
     for (uint32_t i = 0; i < n; i++) {
         current[i] = conv->bias[first + i];
     }
-#ifdef ESV_DSP
-    uint8_t window[LONGEST];
-    if (n == ESV_LANES && conv->bits == 8 && rows <= LONGEST) {
-        gather(w, conv, pixels, y0, x0, window);
-        add_rows(window, rows, row, current);
-        add_rows(window, rows, row + AT_ONCE, current + AT_ONCE);
-        return;
-    }
-#endif
     for (int32_t y = y0; y < y0 + w->kernel; y++) {
         for (int32_t x = x0; x < x0 + w->kernel; x++) {
             int inside = y >= 0 && y < w->height && x >= 0 && x < w->width;
             const uint8_t *pixel =
                 inside ? pixels + ((uint32_t)y * w->width + (uint32_t)x) * w->channels
                        : conv->pad_pixel;
-            if (n == ESV_LANES) {
+            if (FIXED_LANES && n == ESV_LANES) {
                 add_tap(pixel, w->channels, row, conv->bits, ESV_LANES, current);
             } else {
                 add_tap(pixel, w->channels, row, conv->bits, n, current);
@@ -96,7 +48,7 @@ static void pixel_current(const esv_window *w, const esv_conv *conv, const uint8
 }
 
 /* The largest currents over the positions that an output token pools; one without pooling. */
-static ESV_APART void pooled_current(const esv_window *w, const esv_conv *conv,
+static PLACE void pooled_current(const esv_window *w, const esv_conv *conv,
                                      const uint8_t *pixels, uint32_t token, uint32_t first,
                                      uint32_t n, int32_t *largest)
 {
@@ -126,7 +78,7 @@ typedef struct {
     const uint8_t *pixels;
 } job;
 
-static void encode_row(void *context, uint32_t row, uint32_t member)
+static PLACE void encode_row(void *context, uint32_t row, uint32_t member)
 {
     const job *j = context;
     const esv_window *w = j->window;
@@ -150,6 +102,10 @@ void esv_encode_conv(const esv_window *w, const esv_conv *conv, const uint8_t *p
 {
 #ifdef ESV_DENSE
     if (esv_encode_conv_dense(w, conv, pixels, crew)) {
+        return;
+    }
+#elif defined ESV_WINDOWS
+    if (esv_encode_windows(w, conv, pixels)) {
         return;
     }
 #endif

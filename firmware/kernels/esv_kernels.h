@@ -59,10 +59,14 @@ typedef struct {
     esv_after after;          /* (H', W', out_channels) */
 } esv_conv;
 
+/* How spiking convolutions are computed where there is a choice. */
+enum esv_road { ESV_ANY_ROAD, ESV_LISTS_ALONE, ESV_DENSE_ALONE };
+
 /* Memory and threads beyond the arena, where there are some. `run` calls part(context, i, member)
  * for every i below parts, each once, at most one at a time for a member; NULL: all by member 0. */
 typedef struct esv_crew {
     const struct esv_spike_variant *kernel; /* spike_conv.h */
+    enum esv_road road;
     uint32_t members;                       /* 1 or more */
     void *work;                             /* (members, work_bytes), 64-byte aligned */
     uint32_t work_bytes;                    /* a multiple of 64 */
@@ -102,12 +106,12 @@ uint32_t esv_spike_conv_scratch(const esv_window *window, int levels);
 uint32_t esv_spike_conv_work(const esv_window *window, int levels,
                              const struct esv_spike_variant *kernel);
 
-/* What a spiking convolution of `rows` inputs (K) computes with, made once: its weights expanded as
- * `kernel` wants them, and its constants; max_level: of its input, 1 of spikes. Bytes that it takes,
- * 0 where nothing is expanded; memory: as many, 64-byte aligned. */
-uint64_t esv_spike_prepared_bytes(uint32_t rows, const esv_conv *conv,
+/* What a spiking convolution computes with, made once: its weights expanded as `kernel` wants them,
+ * and its constants. Bytes that it takes, 0 where nothing is expanded; memory: as many, 64-byte
+ * aligned. */
+uint64_t esv_spike_prepared_bytes(const esv_window *window, int levels, const esv_conv *conv,
                                   const struct esv_spike_variant *kernel);
-void esv_spike_prepare(uint32_t rows, uint32_t max_level, const esv_conv *conv,
+void esv_spike_prepare(const esv_window *window, int levels, const esv_conv *conv,
                        const struct esv_spike_variant *kernel, void *memory);
 
 /* membranes (T, H, W, C), kernel 1, stride 1: a linear layer at every token. */

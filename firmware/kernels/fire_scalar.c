@@ -22,6 +22,10 @@ void esv_fire(const esv_after *after, uint32_t tokens, int over_tokens, const in
     if (!over_tokens && esv_fire_neon(after, membranes)) {
         return;
     }
+#elif defined ESV_FIRES_HALVES
+    if (!over_tokens && esv_fire_halves(after, membranes)) {
+        return;
+    }
 #endif
     int32_t current[ESV_TILE], state[ESV_TILE];
     uint32_t channels = after->channels, group = over_tokens ? tokens : 1;

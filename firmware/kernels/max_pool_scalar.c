@@ -2,12 +2,13 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "esv_kernels.h"
-
-#define MOST 4 /* words of a pixel at a time: their sums are in registers */
+#include "after.h"
 
 /* The longest word that the processor takes at once. */
-#if defined __aarch64__ || defined __SSE2__
+#ifdef __ARM_FEATURE_MVE
+#include <arm_mve.h>
+typedef uint8x16_t word;
+#elif defined __aarch64__ || defined __SSE2__
 typedef uint64_t word __attribute__((vector_size(16)));
 #else
 typedef size_t word;
@@ -22,28 +23,39 @@ typedef struct {
 
 static inline word load(const uint8_t *at)
 {
+#ifdef __ARM_FEATURE_MVE
+    return vldrbq_u8(at); /* a copy would go through memory */
+#else
     word all;
     memcpy(&all, at, sizeof all);
     return all;
+#endif
 }
 
-/* `n` words from channel c on, at most MOST; returns the channel behind them. */
-static inline __attribute__((always_inline)) uint32_t pool_words(const view *v, uint32_t c,
-                                                                 uint32_t n, uint8_t *out)
+static inline void store(word all, uint8_t *at)
 {
-    word all[MOST];
+#ifdef __ARM_FEATURE_MVE
+    vstrbq_u8(at, all);
+#else
+    memcpy(at, &all, sizeof all);
+#endif
+}
+
+/* The word from channel c on of all pixels of the window. */
+static inline __attribute__((always_inline)) word pool_word(const view *v, uint32_t height,
+                                                            uint32_t width, uint32_t c)
+{
     const uint8_t *row = v->pixel + c;
-    memset(all, 0, sizeof all);
-    for (uint32_t y = 0; y < v->height; y++, row += v->next_row) {
+    word all = load(row);
+#pragma GCC unroll 3
+    for (uint32_t y = 0; y < height; y++, row += v->next_row) {
         const uint8_t *in = row;
-        for (uint32_t x = 0; x < v->width; x++, in += v->channels) {
-            for (uint32_t i = 0; i < n; i++) {
-                all[i] |= load(in + i * sizeof(word));
-            }
+#pragma GCC unroll 3
+        for (uint32_t x = 0; x < width; x++, in += v->channels) {
+            all |= load(in);
         }
     }
-    memcpy(out + c, all, n * sizeof(word));
-    return c + n * (uint32_t)sizeof(word);
+    return all;
 }
 
 static void pool_byte(const view *v, uint32_t c, uint8_t *out)
@@ -57,20 +69,42 @@ static void pool_byte(const view *v, uint32_t c, uint8_t *out)
     out[c] = a;
 }
 
+/* The last word ends with the last channel, and may have some that the one before had. */
+static inline __attribute__((always_inline)) void pool_words(const view *v, uint32_t height,
+                                                             uint32_t width, uint8_t *out)
+{
+    for (uint32_t c = 0, last = v->channels - (uint32_t)sizeof(word);;) {
+        store(pool_word(v, height, width, c), out + c);
+        if (c == last) {
+            return;
+        }
+        c += (uint32_t)sizeof(word);
+        c = c < last ? c : last;
+    }
+}
+
+/* Other windows, and those at an edge. */
+static ESV_RARE void pool_unusual(const view *v, uint8_t *out)
+{
+    if (v->channels < sizeof(word) || !v->height || !v->width) {
+        for (uint32_t c = 0; c < v->channels; c++) {
+            pool_byte(v, c, out);
+        }
+    } else {
+        pool_words(v, v->height, v->width, out);
+    }
+}
+
+/* Windows of 2 x 2 and 3 x 3 are the usual ones. */
 static void pool_pixel(const view *v, uint8_t *out)
 {
-    uint32_t c = 0, channels = v->channels;
-    while (c + MOST * sizeof(word) <= channels) {
-        c = pool_words(v, c, MOST, out);
-    }
-    while (c + 2 * sizeof(word) <= channels) {
-        c = pool_words(v, c, 2, out);
-    }
-    if (c + sizeof(word) <= channels) {
-        c = pool_words(v, c, 1, out);
-    }
-    for (; c < channels; c++) {
-        pool_byte(v, c, out);
+    uint32_t side = v->height == v->width && v->channels >= sizeof(word) ? v->height : 0;
+    if (side == 3) {
+        pool_words(v, 3, 3, out);
+    } else if (side == 2) {
+        pool_words(v, 2, 2, out);
+    } else {
+        pool_unusual(v, out);
     }
 }
 

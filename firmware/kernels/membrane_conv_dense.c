@@ -32,23 +32,29 @@ static int prepare(const job *j, uint32_t member, part *p)
                                           esv_dense_round(w->channels, ESV_DENSE_STEP));
     p->currents =
         esv_dense_take(&memory, w->time_steps * (uint64_t)j->block * width * sizeof *p->currents);
-    return p->currents &&
-           esv_dense_expand(&p->layer, &memory, j->conv, w->channels, w->out_channels);
+    p->layer = (esv_dense){.segments = 1, .bytes = sizeof *p->rows};
+    esv_dense_take_layer(&p->layer, &memory, w->channels, w->out_channels);
+    return esv_dense_fits(&memory);
 }
 
 /* Whole blocks of rows are read where they are, if nothing behind them is read. */
 static void multiply(const job *j, const part *p, const int16_t *in, uint32_t rows,
                      int32_t *currents)
 {
-    uint32_t channels = j->window->channels, inputs = p->layer.inputs;
-    if (rows >= ESV_DENSE_ROWS && inputs == channels) {
-        esv_dense_product(&p->layer, in, channels, currents);
-        return;
+    uint32_t channels = j->window->channels, inputs = p->layer.inputs, left = rows;
+    if (inputs == channels) {
+        left = rows % ESV_DENSE_ROWS;
+        esv_dense_product(&p->layer, in, channels, rows - left, currents);
     }
-    for (uint32_t r = 0; r < rows && r < ESV_DENSE_ROWS; r++) {
-        memcpy(p->rows + r * inputs, in + r * channels, channels * sizeof *in);
+    in += (rows - left) * channels;
+    currents += (rows - left) * p->layer.width;
+    for (; left; left -= left < ESV_DENSE_ROWS ? left : ESV_DENSE_ROWS) {
+        for (uint32_t r = 0; r < left && r < ESV_DENSE_ROWS; r++, in += channels) {
+            memcpy(p->rows + r * inputs, in, channels * sizeof *in);
+        }
+        esv_dense_product(&p->layer, p->rows, inputs, ESV_DENSE_ROWS, currents);
+        currents += ESV_DENSE_ROWS * p->layer.width;
     }
-    esv_dense_product(&p->layer, p->rows, inputs, currents);
 }
 
 static void sum_block(const job *j, const part *p, uint32_t token, uint32_t count)
@@ -58,9 +64,7 @@ static void sum_block(const job *j, const part *p, uint32_t token, uint32_t coun
     for (uint32_t t = 0; t < w->time_steps; t++) {
         const int16_t *in = j->membranes + (t * tokens + token) * w->channels;
         int32_t *currents = p->currents + t * j->block * p->layer.width;
-        for (uint32_t i = 0; i < count; i += ESV_DENSE_ROWS) {
-            multiply(j, p, in + i * w->channels, count - i, currents + i * p->layer.width);
-        }
+        multiply(j, p, in, count, currents);
     }
     esv_after_rows(&j->conv->after, token, count, p->currents, p->layer.width,
                    j->block * p->layer.width);
@@ -74,6 +78,7 @@ static void sum_tokens(void *context, uint32_t index, uint32_t member)
     uint32_t end = (uint32_t)(tokens * (index + 1) / j->parts);
     part p;
     prepare(j, member, &p);
+    esv_dense_expand(&p.layer, j->conv, j->window->channels, 0);
     memset(p.rows, 0, ESV_DENSE_ROWS * p.layer.inputs * sizeof *p.rows);
     for (; token < end; token += j->block) {
         sum_block(j, &p, token, end - token < j->block ? end - token : j->block);

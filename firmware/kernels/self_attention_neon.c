@@ -7,8 +7,6 @@
 
 #include "self_attention_neon.h"
 
-#define MAX_BYTE_TOKENS 255
-
 /* Of bytes: how many can be added as such, at least 1, and whether they are small. */
 static void find_groups(const esv_attention *a, esv_counts *t)
 {
@@ -31,6 +29,10 @@ static void find_groups(const esv_attention *a, esv_counts *t)
 static void run_head(const esv_attention *a, const esv_head *head, esv_counts *t)
 {
     size_t counts = a->time_steps * a->query_dim * t->stride;
+    if (esv_neon_is_narrow(a)) {
+        esv_neon_narrow_head(a, head);
+        return;
+    }
     memset(t->counts, 0, t->kind == ESV_WORDS ? 2 * counts : counts);
     for (uint32_t first = 0; first < a->value_dim; first += BLOCK) {
         esv_neon_count(a, head, t, first, a->value_dim - first);
@@ -43,12 +45,14 @@ static void run_head(const esv_attention *a, const esv_head *head, esv_counts *t
     }
 }
 
-/* Whether 16-bit words do, and the counts find room in scratch with whole registers in a row. */
+/* Whether 16-bit words do, and the counts find room: of few channels on the stack, else in scratch
+ * with whole registers in a row. */
 static int is_for_neon(const esv_attention *a, const esv_counts *t)
 {
     return !a->levels && a->threshold <= INT16_MAX && a->shift < 16 &&
            (uint32_t)a->tokens * a->query_dim <= UINT16_MAX &&
-           (t->kind == ESV_WORDS ? t->stride == a->value_dim : t->stride <= 2u * a->value_dim);
+           (esv_neon_is_narrow(a) || (t->kind == ESV_WORDS ? t->stride == a->value_dim
+                                                           : t->stride <= 2u * a->value_dim));
 }
 
 typedef struct {
@@ -64,10 +68,13 @@ static void attend_head(void *context, uint32_t h, uint32_t member)
 {
     const job *j = context;
     const esv_attention *a = j->attention;
+    size_t query_bytes = (size_t)a->tokens * a->heads * a->query_dim;
+    size_t value_bytes = (size_t)a->tokens * a->heads * a->value_dim;
     esv_head head = {
         j->query + h * a->query_dim, j->key + h * a->query_dim, j->value + h * a->value_dim,
         j->out + h * a->value_dim, (size_t)a->heads * a->query_dim,
-        (size_t)a->heads * a->value_dim,
+        (size_t)a->heads * a->value_dim, j->query + query_bytes, j->key + query_bytes,
+        j->value + value_bytes,
     };
     esv_counts t = j->counts;
     t.counts = j->scratch;
@@ -82,7 +89,7 @@ void esv_self_attention_neon(const esv_attention *a, const uint8_t *query, const
                              const esv_crew *crew)
 {
     esv_counts t = {NULL, (a->value_dim + 15u) & ~15u,
-                    a->tokens <= MAX_BYTE_TOKENS ? ESV_BYTES : ESV_WORDS, {0}};
+                    a->tokens <= ESV_MAX_BYTE_TOKENS ? ESV_BYTES : ESV_WORDS, {0}};
     if (!is_for_neon(a, &t)) {
         esv_self_attention(a, query, key, value, out, scratch, crew);
         return;

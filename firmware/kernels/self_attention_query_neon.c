@@ -78,35 +78,6 @@ INLINE void add_words(uint64_t queries, unsigned n, const uint16_t *counts, size
     }
 }
 
-typedef struct {
-    uint16x8_t threshold;
-    int16x8_t shift;
-    uint8x16_t times; /* 2^shift, where no sum is cut; else 1 */
-    int8x16_t last;   /* T - 8 */
-} neuron;
-
-/* One step of 16 * n neurons: the newest spike becomes bit 7 of a code. Sums and membranes are not
- * negative; where a shifted sum is cut to 65535, the neuron fires either way, as no threshold is
- * above 32767. */
-INLINE void fire(const uint16x8_t *sum, unsigned n, const neuron *c, int shifted,
-                 uint16x8_t *membrane, uint8x16_t *code)
-{
-    UNROLL for (unsigned k = 0; k < n; k++) {
-        uint16x8_t low = sum[2 * k], high = sum[2 * k + 1];
-        if (!shifted) {
-            low = vqshlq_u16(low, c->shift), high = vqshlq_u16(high, c->shift);
-        }
-        low = vhaddq_u16(membrane[2 * k], low), high = vhaddq_u16(membrane[2 * k + 1], high);
-        uint16x8_t fired_low = vcgeq_u16(low, c->threshold);
-        uint16x8_t fired_high = vcgeq_u16(high, c->threshold);
-        membrane[2 * k] = vbicq_u16(low, fired_low);
-        membrane[2 * k + 1] = vbicq_u16(high, fired_high);
-        uint8x16_t fired = vuzp1q_u8(vreinterpretq_u8_u16(fired_low),
-                                     vreinterpretq_u8_u16(fired_high));
-        code[k] = vsriq_n_u8(fired, code[k], 1);
-    }
-}
-
 INLINE void store_codes(const uint8x16_t *code, unsigned n, int8x16_t shift, uint32_t columns,
                         uint8_t *out)
 {
@@ -122,7 +93,7 @@ INLINE void store_codes(const uint8x16_t *code, unsigned n, int8x16_t shift, uin
 
 /* One token's sums of a step, by the query's codes from channel i on. */
 INLINE void sum_codes(const esv_counts *t, esv_codes query, uint8x16_t bit, uint32_t step,
-                      size_t at, unsigned n, esv_count_kind kind, const neuron *c, int first,
+                      size_t at, unsigned n, esv_count_kind kind, const esv_neuron *c, int first,
                       uint16x8_t *sum)
 {
     esv_fired queries = esv_which(query, bit);
@@ -143,7 +114,7 @@ INLINE void clear(uint16x8_t *sum, unsigned n)
 
 /* The codes (16 * n) of one token, except that their last shift is still to do. */
 INLINE void attend_token(const esv_attention *a, const uint8_t *query, const esv_counts *t,
-                         uint32_t first, unsigned n, esv_count_kind kind, const neuron *c,
+                         uint32_t first, unsigned n, esv_count_kind kind, const esv_neuron *c,
                          uint8x16_t *code)
 {
     esv_codes head = esv_load_codes(query, a->query_dim);
@@ -161,7 +132,7 @@ INLINE void attend_token(const esv_attention *a, const uint8_t *query, const esv
             esv_codes more = esv_load_codes(query + i, a->query_dim - i);
             sum_codes(t, more, bit, s, at + i * t->stride, n, kind, c, 0, sum);
         }
-        fire(sum, n, c, kind == ESV_SMALL_BYTES, membrane, code);
+        esv_neuron_step(sum, n, c, kind == ESV_SMALL_BYTES, membrane, code);
         bit = vshlq_n_u8(bit, 1);
     }
 }
@@ -169,10 +140,7 @@ INLINE void attend_token(const esv_attention *a, const uint8_t *query, const esv
 INLINE void attend_block(const esv_attention *a, const esv_head *head, const esv_counts *t,
                          uint32_t first, unsigned n, uint32_t columns, esv_count_kind kind)
 {
-    int32_t threshold = a->threshold > 0 ? a->threshold : 0;
-    neuron c = {vdupq_n_u16((uint16_t)threshold), vdupq_n_s16((int16_t)a->shift),
-                vdupq_n_u8(kind == ESV_SMALL_BYTES ? (uint8_t)(1u << a->shift) : 1),
-                vdupq_n_s8((int8_t)(a->time_steps - 8))};
+    esv_neuron c = esv_neuron_of(a, kind);
     for (uint32_t token = 0; token < a->tokens; token++) {
         uint8x16_t code[4];
         attend_token(a, head->query + token * head->query_stride, t, first, n, kind, &c, code);
@@ -233,7 +201,7 @@ INLINE void add_all(esv_fired queries, const uint8_t *counts, size_t stride, uin
     }
 }
 
-/* One step of 64 neurons, whose membranes have their currents added: see `fire`. */
+/* One step of 64 neurons, whose membranes have their currents added: see `esv_neuron_step`. */
 INLINE void fire_added(uint16x8_t threshold, uint16x8_t *v, uint8x16_t *code)
 {
     UNROLL for (unsigned k = 0; k < 4; k++) {

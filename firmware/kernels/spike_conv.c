@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "after.h"
+#include "spike_dense.h"
 #include "spike_layer.h"
 #include "weights.h"
 
@@ -16,8 +17,6 @@
 #else
 #define WIDEST 128 /* channels of an expanded tile */
 #endif
-#define MAX_BLOCK 256 /* tokens */
-#define LIST_BYTES (1u << 20) /* of a block; about a third is touched, the rest is room */
 
 /* A tile and the constants that its pointers point at; prepared ones are kept behind each other. */
 typedef struct {
@@ -28,23 +27,6 @@ typedef struct {
     int16_t bias16[WIDEST] __attribute__((aligned(16)));
     int16_t threshold16[WIDEST] __attribute__((aligned(16)));
 } ready_tile;
-
-/* Tiles begin at a whole byte of flags. */
-static int certified(const esv_conv *conv, uint32_t first, uint32_t n)
-{
-    uint32_t c = first;
-    for (; c + 8 <= first + n; c += 8) {
-        if (conv->certified[c >> 3] != 255) {
-            return 0;
-        }
-    }
-    for (; c < first + n; c++) {
-        if (!(conv->certified[c >> 3] >> (c & 7) & 1)) {
-            return 0;
-        }
-    }
-    return 1;
-}
 
 /* Constants of the channels, and of the padding, which gets none. A threshold below int16 is
  * reached by every membrane in int16, as its lowest value is; one above by none, as is its highest
@@ -116,12 +98,12 @@ static void ready(uint32_t rows, const esv_conv *conv, const esv_spike_variant *
     r->tile.bits = conv->bits;
     r->tile.time_steps = conv->after.time_steps;
     if (WIDEST > 1 && k->weight_bytes) {
-        r->wide = !certified(conv, first, r->n);
+        r->wide = !esv_spike_certified(conv, first, r->n);
         expand(rows, conv, k, weights, r);
         return;
     }
     r->n = left >= width ? width : esv_lanes_of(conv->after.channels, first);
-    r->wide = !certified(conv, first, r->n);
+    r->wide = !esv_spike_certified(conv, first, r->n);
     r->tile.most_rows = r->wide && comparable(&conv->after, first, r->n)
                        ? esv_spike_any_rows(conv->bias + first, r->n, conv->bits) : -1;
     point_at(rows, conv, r);
@@ -137,15 +119,15 @@ static uint64_t round_up(uint64_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-uint64_t esv_spike_prepared_bytes(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k)
+uint64_t esv_spike_tiles_bytes(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k)
 {
     uint64_t width = (conv->after.channels + ESV_LANES - 1u) / ESV_LANES * ESV_LANES;
     return !k->weight_bytes ? 0 : round_up(tiles_of(conv, k) * sizeof(ready_tile)) +
                                       round_up(rows * width * k->weight_bytes);
 }
 
-void esv_spike_prepare(uint32_t rows, uint32_t max_level, const esv_conv *conv,
-                       const esv_spike_variant *k, void *memory)
+void esv_spike_prepare_tiles(uint32_t rows, uint32_t max_level, const esv_conv *conv,
+                             const esv_spike_variant *k, void *memory)
 {
     ready_tile *tile = memory;
     uint8_t *weights = (uint8_t *)memory + round_up(tiles_of(conv, k) * sizeof *tile);
@@ -312,6 +294,41 @@ static void run_block(void *context, uint32_t index, uint32_t member)
     }
 }
 
+#ifdef ESV_DENSE
+/* The currents of a tile at the positions in the first n slots. */
+static void sum_tile(const esv_spike_layer *l, const esv_spike_memory *m, const ready_tile *r,
+                     uint32_t n, int32_t *currents, uint32_t width)
+{
+    uint32_t steps = l->w->time_steps, sums = r->tile.width;
+    for (uint32_t slot = 0; slot < n; slot++, currents += steps * width) {
+        esv_spike_spot *spot = esv_spike_spot_at(l, m, slot, 0);
+        if (sums == width) {
+            sum(l, r, spot, currents);
+            continue;
+        }
+        sum(l, r, spot, m->currents);
+        for (uint32_t t = 0; t < steps; t++) {
+            memcpy(currents + t * width + r->first, m->currents + t * sums, sums * sizeof(int32_t));
+        }
+    }
+}
+
+void esv_spike_sum_positions(const esv_spike_layer *l, const esv_spike_memory *m, uint32_t n,
+                             int32_t *currents, uint32_t width)
+{
+    const ready_tile *r = l->kernel->weight_bytes ? l->conv->prepared : NULL;
+    ready_tile own;
+    for (uint32_t first = 0, i = 0; first < l->conv->after.channels; first += own.n, i++) {
+        if (r) {
+            own.n = r[i].n;
+        } else {
+            ready(l->rows, l->conv, l->kernel, first, m->weights, &own);
+        }
+        sum_tile(l, m, r ? &r[i] : &own, n, currents, width);
+    }
+}
+#endif
+
 /* With a crew whose memory holds an expanded tile: blocks as large as fit, but enough of them for
  * all members. Otherwise one token at a time in the arena's scratch. */
 static void choose(esv_spike_layer *l, const esv_crew *crew)
@@ -335,34 +352,29 @@ static void choose(esv_spike_layer *l, const esv_crew *crew)
     l->kernel = crew->kernel;
     l->lines = lines;
     l->block = fit < share ? fit : share;
-    l->block = l->block < MAX_BLOCK ? l->block : MAX_BLOCK;
+    l->block = l->block < ESV_MOST_TOKENS ? l->block : ESV_MOST_TOKENS;
 }
 
 void esv_spike_conv(const esv_window *w, const esv_conv *conv, uint32_t count, int levels,
                     const uint8_t *input, void *scratch, const esv_crew *crew)
 {
+#ifdef ESV_DENSE
+    if (esv_spike_chooses_dense(w, conv, count, levels, input, crew) &&
+        esv_spike_conv_dense(w, conv, count, levels, input, crew)) {
+        return;
+    }
+#endif
     esv_spike_layer l = {
         .w = w, .conv = conv, .count = count, .input = input, .levels = levels,
         .scratch = scratch,
     };
     esv_spike_measure(&l);
     choose(&l, crew);
+#ifdef ESV_DENSE
+    if (w->pool && l.crew && esv_spike_conv_pooled(&l)) {
+        return;
+    }
+#endif
     uint32_t blocks = ((uint32_t)w->out_height * w->out_width + l.block - 1) / l.block;
     esv_share(l.crew, run_block, &l, blocks);
-}
-
-uint32_t esv_spike_conv_scratch(const esv_window *w, int levels)
-{
-    return esv_spike_fixed_bytes(w, levels, 0, &ESV_SPIKE_IN_PLACE) +
-           esv_spike_token_bytes(w, levels);
-}
-
-uint32_t esv_spike_conv_work(const esv_window *w, int levels, const esv_spike_variant *kernel)
-{
-    uint32_t tokens = (uint32_t)w->out_height * w->out_width, token;
-    uint32_t most = tokens < MAX_BLOCK ? tokens : MAX_BLOCK;
-    token = esv_spike_token_bytes(w, levels);
-    uint32_t block = token < LIST_BYTES / most ? most : LIST_BYTES / token;
-    return esv_spike_fixed_bytes(w, levels, esv_spike_lines(w, levels), kernel) +
-           (block ? block : 1) * token;
 }

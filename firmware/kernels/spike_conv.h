@@ -74,6 +74,8 @@ typedef struct esv_spike_variant {
     /* Bytes of an expanded weight, 1 or 2; 0: the kernel reads packed tiles where they are. */
     uint8_t weight_bytes;
     uint8_t sort_bytes; /* scratch that `sort` wants for each input */
+    /* Beside it dense products may be of bytes, where the processor adds up those of four at once. */
+    uint8_t multiplies_bytes;
 
     /* One packed tile of the file, `rows` rows of `lanes` channels in `bits` bits, to 16 columns
      * of the expanded rows: out points at the first, rows are row_bytes apart, columns that the

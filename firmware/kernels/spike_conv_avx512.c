@@ -192,6 +192,7 @@ static TARGET void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *c
 }
 
 const esv_spike_variant esv_spike_avx512 = {
+    .multiplies_bytes = 1,
     .name = "avx512",
     .width = UNIT * MAX_UNITS,
     .weight_bytes = 1,

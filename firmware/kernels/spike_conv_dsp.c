@@ -45,11 +45,14 @@ static ESV_INLINE uint32_t pair_of(const int32_t *channel)
     return pair;
 }
 
-/* Channels in their order, within int16, to pairs. */
-static ESV_APART void pair_up(const int32_t *channel, sums *s)
+/* Channels in their order, within int16, to pairs; width: 8 or 16. */
+static ESV_APART void pair_up(const int32_t *channel, uint32_t width, sums *s)
 {
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < PAIRS; i += 2, channel += 4) {
+        if (i == PAIRS / 2 && width < ESV_LANES) {
+            return;
+        }
         s->pair[i] = pair_of(channel);
         s->pair[i + 1] = pair_of(channel + 1);
     }
@@ -59,14 +62,14 @@ static ESV_APART void pair_up_narrow(const int32_t *channel, uint32_t width, sum
 {
     int32_t all[ESV_LANES] = {0};
     memcpy(all, channel, width * sizeof *channel);
-    pair_up(all, s);
+    pair_up(all, ESV_LANES, s);
 }
 
-/* What the tile has not is 0. */
+/* What the tile has not does not matter. */
 static void to_pairs(const int32_t *channel, uint32_t width, sums *s)
 {
-    if (width == ESV_LANES) {
-        pair_up(channel, s);
+    if (width % 8 == 0) {
+        pair_up(channel, width, s);
     } else {
         pair_up_narrow(channel, width, s);
     }
@@ -121,7 +124,7 @@ static void sum_steps(const esv_tile *tile, const esv_lists *lists, uint32_t ste
     if (mixed) {
         add_mixed(tile, lists, mixed, s);
     }
-    if (tile->row_bytes == ESV_LANES) {
+    if (tile->bits == 8 && tile->row_bytes % 8 == 0) {
         esv_dsp_add_steps(tile, lists, mixed, s);
         return;
     }
@@ -137,23 +140,6 @@ static uint32_t steps_in(const esv_tile *tile, uint32_t group)
     return left < STEPS ? left : STEPS;
 }
 
-/* One step of the neurons of two channels. A code moves down by a bit a step and gets bit 7 where
- * they fire. */
-static ESV_INLINE void lif(uint32_t *membrane, uint32_t current, uint32_t threshold,
-                           uint32_t *code)
-{
-    uint32_t fired;
-    __asm("shadd16 %[v], %[v], %[current]\n"
-          "ssub16 %[fired], %[v], %[threshold]\n"
-          "sel %[fired], %[bits], %[zero]\n"
-          "sel %[v], %[zero], %[v]\n"
-          "orr %[code], %[fired], %[code], lsr #1\n"
-          : [v] "+&r"(*membrane), [fired] "=&r"(fired), [code] "+r"(*code)
-          : [current] "r"(current), [threshold] "r"(threshold), [bits] "r"(BOTH(128)),
-            [zero] "r"(0)
-          : "cc");
-}
-
 /* Codes of four channels from their currents, which begin at pair number `pair` of each step. Bits
  * of one half that have moved into the other are dropped at the end. */
 static ESV_INLINE uint32_t fire_word(const esv_dsp_steps *groups, uint32_t pair, uint32_t steps,
@@ -164,29 +150,31 @@ static ESV_INLINE uint32_t fire_word(const esv_dsp_steps *groups, uint32_t pair,
 #pragma GCC unroll 4
     for (uint32_t t = 0; t < steps; t++) {
         const sums *s = &groups[t / STEPS].step[t % STEPS];
-        lif(&even, s->pair[pair], even_threshold, &even_code);
-        lif(&odd, s->pair[pair + 1], odd_threshold, &odd_code);
+        esv_dsp_lif(&even, s->pair[pair], even_threshold, &even_code);
+        esv_dsp_lif(&odd, s->pair[pair + 1], odd_threshold, &odd_code);
     }
     even_code = even_code >> (8 - steps) & BOTH(0xFF);
     return even_code | (odd_code >> (8 - steps) & BOTH(0xFF)) << 8;
 }
 
-static ESV_INLINE void fire_steps(const esv_dsp_steps *groups, uint32_t steps,
+static ESV_INLINE void fire_steps(const esv_dsp_steps *groups, uint32_t steps, uint32_t words,
                                   const int32_t *threshold, uint8_t *codes)
 {
-    for (uint32_t i = 0; i < WORDS; i++) {
+    for (uint32_t i = 0; i < words; i++) {
         uint32_t code = fire_word(groups, 2 * i, steps, threshold + 4 * i);
         memcpy(codes + 4 * i, &code, sizeof code);
     }
 }
 
-static ESV_APART void fire_any(const esv_dsp_steps *groups, uint32_t steps,
+static ESV_APART void fire_any(const esv_dsp_steps *groups, uint32_t steps, uint32_t words,
                                const int32_t *threshold, uint8_t *codes)
 {
     if (steps == 4) {
-        fire_steps(groups, 4, threshold, codes);
+        fire_steps(groups, 4, words, threshold, codes);
+    } else if (steps == 2) {
+        fire_steps(groups, 2, words, threshold, codes);
     } else {
-        fire_steps(groups, steps, threshold, codes);
+        fire_steps(groups, steps, words, threshold, codes);
     }
 }
 
@@ -197,7 +185,7 @@ static ESV_APART void fire_narrow(const esv_tile *tile, const esv_dsp_steps *gro
     int32_t threshold[ESV_LANES] = {0};
     uint8_t all[ESV_LANES];
     memcpy(threshold, tile->threshold, tile->width * sizeof *threshold);
-    fire_any(groups, tile->time_steps, threshold, all);
+    fire_any(groups, tile->time_steps, WORDS, threshold, all);
     memcpy(codes, all, tile->width);
 }
 
@@ -219,7 +207,7 @@ static ESV_APART void fire_single(const esv_tile *tile, const esv_lists *lists, 
 {
     const int32_t *threshold = tile->threshold;
     sums s;
-    pair_up(tile->bias, &s);
+    pair_up(tile->bias, ESV_LANES, &s);
     add_list(tile, lists, 1, &s, &s);
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < WORDS; i++, threshold += 4) {
@@ -239,8 +227,8 @@ static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
     for (uint32_t g = 0; STEPS * g < tile->time_steps; g++) {
         sum_steps(tile, &lists[g], steps_in(tile, g), &groups[g]);
     }
-    if (tile->width == ESV_LANES) {
-        fire_any(groups, tile->time_steps, tile->threshold, codes);
+    if (tile->width % 4 == 0) {
+        fire_any(groups, tile->time_steps, tile->width / 4u, tile->threshold, codes);
     } else {
         fire_narrow(tile, groups, codes);
     }

@@ -19,8 +19,9 @@ static ESV_INLINE int16x8_t load_eight(const int32_t *channel)
 static ESV_APART void load_narrow(const int32_t *channel, uint32_t width, sums *s)
 {
     int16_t *to = (int16_t *)s;
-    for (uint32_t c = 0; c < ESV_LANES; c++) {
-        to[c] = c < width ? (int16_t)channel[c] : 0;
+    for (uint32_t c = 0; c < ESV_LANES; c += 4) {
+        mve_pred16_t there = vctp32q(c < width ? width - c : 0);
+        vstrhq_s32(to + c, vldrwq_z_s32(channel + c, there));
     }
 }
 
@@ -50,15 +51,23 @@ static ESV_INLINE void lif(int16x8_t current, int16x8_t threshold, uint16x8_t bi
                    : "cc");
 }
 
-/* Eight channels of four steps, which begin with step number `first`. */
+/* Eight channels of up to four steps, which begin with step number `first`. */
 static ESV_INLINE void fire_eight(const sums *step, uint32_t i, uint32_t steps, uint32_t first,
                                   int16x8_t threshold, int16x8_t *membrane, uint16x8_t *code)
 {
     uint16x8_t bit = vdupq_n_u16((uint16_t)(1u << first));
-#pragma GCC unroll 4
     for (uint32_t t = 0; t < steps; t++) {
         lif(step[t].v[i], threshold, bit, membrane, code);
         bit = vaddq_u16(bit, bit);
+    }
+}
+
+static ESV_INLINE void fire_four(const sums *step, uint32_t i, int16x8_t threshold,
+                                 int16x8_t *membrane, uint16x8_t *code)
+{
+#pragma GCC unroll 4
+    for (uint32_t t = 0; t < STEPS; t++) {
+        lif(step[t].v[i], threshold, vdupq_n_u16((uint16_t)(1u << t)), membrane, code);
     }
 }
 
@@ -68,7 +77,12 @@ static ESV_INLINE void fire_steps(const sums *step, uint32_t steps, const esv_ti
     for (uint32_t i = 0; i < tile->width / HALF; i++) {
         int16x8_t membrane = vdupq_n_s16(0);
         uint16x8_t code = vdupq_n_u16(0);
-        fire_eight(step, i, steps, 0, load_eight(tile->threshold + HALF * i), &membrane, &code);
+        int16x8_t threshold = load_eight(tile->threshold + HALF * i);
+        if (steps == STEPS) {
+            fire_four(step, i, threshold, &membrane, &code);
+        } else {
+            fire_eight(step, i, steps, 0, threshold, &membrane, &code);
+        }
         vstrbq_u16(codes + HALF * i, code);
     }
 }
@@ -79,9 +93,10 @@ typedef struct {
     uint16x8_t code[VECTORS];
 } neurons;
 
-static ESV_APART void fire_some(const sums *step, uint32_t steps, uint32_t first, neurons *n)
+static ESV_APART void fire_some(const sums *step, uint32_t steps, uint32_t first, uint32_t width,
+                                neurons *n)
 {
-    for (uint32_t i = 0; i < VECTORS; i++) {
+    for (uint32_t i = 0; i * HALF < width; i++) {
         fire_eight(step, i, steps, first, n->threshold.v[i], &n->membrane.v[i], &n->code[i]);
     }
 }
@@ -288,7 +303,7 @@ static ESV_APART void fire_unusual(const esv_tile *tile, const esv_lists *lists,
     load(tile->threshold, tile->width, &n.threshold);
     for (uint32_t g = 0; STEPS * g < tile->time_steps; g++) {
         sum_steps(tile, lists, g, step);
-        fire_some(step, steps_in(tile, g), STEPS * g, &n);
+        fire_some(step, steps_in(tile, g), STEPS * g, tile->width, &n);
     }
     put_codes(&n, tile->width, codes);
 }
@@ -297,7 +312,7 @@ static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
 {
     uint32_t steps = tile->time_steps;
     sums step[STEPS];
-    if (tile->width % ESV_LANES || (steps != 4 && steps != 1)) {
+    if (tile->width % ESV_LANES || steps > STEPS) {
         fire_unusual(tile, lists, codes);
         return;
     }
@@ -305,7 +320,7 @@ static void fire(const esv_tile *tile, const esv_lists *lists, uint8_t *codes)
     if (steps == 4) {
         fire_steps(step, 4, tile, codes);
     } else {
-        fire_steps(step, 1, tile, codes);
+        fire_steps(step, steps, tile, codes);
     }
 }
 

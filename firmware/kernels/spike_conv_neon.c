@@ -275,6 +275,7 @@ static int fire_wide(const esv_tile *tile, const esv_lists *lists, uint8_t *code
 }
 
 const esv_spike_variant esv_spike_neon = {
+    .multiplies_bytes = 1,
     .name = "neon",
     .width = ESV_NEON_WIDTH,
     .weight_bytes = 1,

@@ -12,6 +12,9 @@ static ESV_APART void add_narrow(const esv_tile *tile, const uint16_t *row, uint
     const int8_t *rows = tile->rows;
     mve_pred16_t low = vctp16q(width), high = vctp16q(width > HALF ? width - HALF : 0);
     int16x8_t s0 = s->v[0], s1 = s->v[1];
+    for (; count && width == HALF; count--) {
+        s0 = vaddq_s16(s0, vldrbq_s16(rows + *row++ * HALF));
+    }
     for (; count; count--) {
         const int8_t *at = rows + *row++ * width;
         s0 = vaddq_s16(s0, vldrbq_z_s16(at, low));

@@ -4,9 +4,11 @@
 
 #include "spike_rows_neon.h"
 
-/* Where the neurons of a step are. */
+/* Where the neurons of a step are: what is read, and what is written, from pointers of their own. A
+ * load does not wait for a store to move its pointer on then. */
 typedef struct {
-    const int16_t *threshold;
+    const int16_t *threshold, *old_membrane;
+    const uint8_t *old_codes;
     int16_t *membrane;
     uint8_t *codes;
     int8x16_t shift; /* at the last step: T - 8 */
@@ -28,15 +30,17 @@ typedef struct {
     "bic v6.16b, v6.16b, v2.16b\n\tbic v7.16b, v7.16b, v3.16b\n\t"                                 \
     "st1 {v4.8h-v7.8h}, [%[membrane]], #64\n\t"
 #define NARROW "uzp1 v0.16b, v0.16b, v1.16b\n\tuzp1 v1.16b, v2.16b, v3.16b\n\t"
-#define LOAD_MEMBRANE "ld1 {v4.8h-v7.8h}, [%[membrane]]\n\t"
+#define LOAD_MEMBRANE "ld1 {v4.8h-v7.8h}, [%[old_membrane]], #64\n\t"
 #define JOIN_CODE                                                                                  \
-    "ld1 {v2.16b-v3.16b}, [%[codes]]\n\tsri v0.16b, v2.16b, #1\n\tsri v1.16b, v3.16b, #1\n\t"
+    "ld1 {v2.16b-v3.16b}, [%[old_codes]], #32\n\t"                                                 \
+    "sri v0.16b, v2.16b, #1\n\tsri v1.16b, v3.16b, #1\n\t"
 #define SHIFT_CODE                                                                                 \
     "ushl v0.16b, v0.16b, %[shift].16b\n\tushl v1.16b, v1.16b, %[shift].16b\n\t"
 #define STORE_CODE "st1 {v0.16b-v1.16b}, [%[codes]], #32"
 #define FIRE_32(instructions)                                                                      \
     __asm__ volatile(instructions                                                                  \
-            : [threshold] "+r"(at->threshold), [membrane] "+r"(at->membrane),                      \
+            : [threshold] "+r"(at->threshold), [old_membrane] "+r"(at->old_membrane),              \
+              [old_codes] "+r"(at->old_codes), [membrane] "+r"(at->membrane),                      \
               [codes] "+r"(at->codes)                                                              \
             : [a] "w"(s[0]), [b] "w"(s[1]), [c] "w"(s[2]), [d] "w"(s[3]),                          \
               [shift] "w"(at->shift) : TAKEN, "memory")
@@ -51,7 +55,6 @@ INLINE void fire_32(const int16x8_t *s, neurons *at, int first, int last)
         FIRE_32(HALVE COMPARE RESET NARROW STORE_CODE);
     } else if (last) {
         FIRE_32(LOAD_MEMBRANE DECAY COMPARE NARROW JOIN_CODE SHIFT_CODE STORE_CODE);
-        at->membrane += 32;
     } else {
         FIRE_32(LOAD_MEMBRANE DECAY COMPARE RESET NARROW JOIN_CODE STORE_CODE);
     }
@@ -60,15 +63,15 @@ INLINE void fire_32(const int16x8_t *s, neurons *at, int first, int last)
 INLINE void fire_16(const int16x8_t *s, neurons *at, int first, int last)
 {
     int16x8_t zero = vdupq_n_s16(0);
-    int16x8_t a = vhaddq_s16(first ? zero : vld1q_s16(at->membrane), s[0]);
-    int16x8_t b = vhaddq_s16(first ? zero : vld1q_s16(at->membrane + 8), s[1]);
+    int16x8_t a = vhaddq_s16(first ? zero : vld1q_s16(at->old_membrane), s[0]);
+    int16x8_t b = vhaddq_s16(first ? zero : vld1q_s16(at->old_membrane + 8), s[1]);
     uint16x8_t fired_a = vcgeq_s16(a, vld1q_s16(at->threshold));
     uint16x8_t fired_b = vcgeq_s16(b, vld1q_s16(at->threshold + 8));
     vst1q_s16(at->membrane, vbicq_s16(a, vreinterpretq_s16_u16(fired_a)));
     vst1q_s16(at->membrane + 8, vbicq_s16(b, vreinterpretq_s16_u16(fired_b)));
     uint8x16_t code = vuzp1q_u8(vreinterpretq_u8_u16(fired_a), vreinterpretq_u8_u16(fired_b));
     if (!first) {
-        code = vsriq_n_u8(code, vld1q_u8(at->codes), 1);
+        code = vsriq_n_u8(code, vld1q_u8(at->old_codes), 1);
     }
     vst1q_u8(at->codes, last ? vshlq_u8(code, at->shift) : code);
 }
@@ -88,7 +91,7 @@ INLINE void fire_any(const int16x8_t *sum, unsigned n, const esv_tile *tile, uin
                      int16_t *membrane, uint8_t *codes)
 {
     int8_t shift = (int8_t)(tile->time_steps - 8);
-    neurons at = {tile->threshold16, membrane, codes, vdupq_n_s8(shift)};
+    neurons at = {tile->threshold16, membrane, codes, membrane, codes, vdupq_n_s8(shift)};
     if (t + 1u < tile->time_steps) {
         if (t) {
             fire_step(sum, n, at, 0, 0);

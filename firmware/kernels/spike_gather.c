@@ -91,7 +91,8 @@ uint32_t esv_spike_fixed_bytes(const esv_window *w, int levels, uint32_t lines,
 esv_spike_memory esv_spike_memory_of(const esv_spike_layer *l, uint32_t member)
 {
     layout at = lay_out(l->w, l->levels, l->lines, l->kernel);
-    uint8_t *start = l->crew ? (uint8_t *)l->crew->work + (size_t)member * l->crew->work_bytes
+    uint8_t *start = l->crew ? (uint8_t *)l->crew->work + (size_t)member * l->crew->work_bytes +
+                                   (ESV_KEEPS_LINES ? l->before : 0)
                              : l->scratch;
     esv_spike_memory m = {
         start, start + at.patterns, start + at.sorting, start + at.weights,
@@ -133,9 +134,8 @@ void esv_spike_sort_codes(const esv_spike_layer *l, const esv_spike_memory *m,
     }
 }
 
-/* Sort what fires in the window of one position. */
-static void sort_spot(const esv_spike_layer *l, esv_spike_memory *m, int32_t y, int32_t x,
-                      esv_spike_spot *spot)
+void esv_spike_gather_at(const esv_spike_layer *l, esv_spike_memory *m, int32_t y, int32_t x,
+                         esv_spike_spot *spot)
 {
     const esv_window *w = l->w;
     int32_t top = y * w->stride - w->pad, left = x * w->stride - w->pad;
@@ -175,7 +175,7 @@ void esv_spike_gather(const esv_spike_layer *l, esv_spike_memory *m, uint32_t to
     esv_spike_spot *first = esv_spike_spot_at(l, m, slot, 0);
     first->positions = 1;
     if (!w->pool) {
-        sort_spot(l, m, y, x, first);
+        esv_spike_gather_at(l, m, y, x, first);
         return;
     }
     int32_t height = positions(w->height, w), width = positions(w->width, w);
@@ -184,7 +184,7 @@ void esv_spike_gather(const esv_spike_layer *l, esv_spike_memory *m, uint32_t to
     x = x * w->pool_stride - w->pool / 2;
     for (int32_t py = y < 0 ? 0 : y; py < y + w->pool && py < height; py++) {
         for (int32_t px = x < 0 ? 0 : x; px < x + w->pool && px < width; px++, spot++) {
-            sort_spot(l, m, py, px, esv_spike_spot_at(l, m, slot, spot));
+            esv_spike_gather_at(l, m, py, px, esv_spike_spot_at(l, m, slot, spot));
         }
     }
     first->positions = spot;

@@ -6,6 +6,7 @@
 
 #include "spike_conv.h"
 
+#define ESV_MOST_TOKENS 256 /* of a block */
 #define ESV_ALIGNED(bytes) (((bytes) + 15u) & ~15u)
 
 /* Microcontrollers have no memory for sorted image rows: their firmware goes without that code. */
@@ -31,6 +32,7 @@ typedef struct {
     uint32_t lines; /* image rows whose lists are kept (spike_lines.c), 0: windows share nothing */
     const esv_crew *crew;
     uint8_t *scratch;
+    uint32_t before; /* bytes of a member's work that are not for lists */
 } esv_spike_layer;
 
 #define ESV_UNCOUNTED UINT32_MAX
@@ -61,6 +63,12 @@ uint32_t esv_spike_fixed_bytes(const esv_window *w, int levels, uint32_t lines,
                                const esv_spike_variant *kernel);
 uint32_t esv_spike_token_bytes(const esv_window *w, int levels);
 
+/* Of what esv_spike_prepare makes the part for lists, which comes first. */
+uint64_t esv_spike_tiles_bytes(uint32_t rows, const esv_conv *conv, const esv_spike_variant *kernel);
+
+void esv_spike_prepare_tiles(uint32_t rows, uint32_t max_level, const esv_conv *conv,
+                             const esv_spike_variant *kernel, void *memory);
+
 /* Fill in what follows from the window, and that it is of levels. */
 void esv_spike_measure(esv_spike_layer *layer);
 
@@ -90,6 +98,23 @@ static inline uint32_t esv_spike_sets(const esv_window *w, int levels)
     return !levels ? groups : each > patterns ? each : patterns;
 }
 
+/* Whether the sums of channels `first` to first + n - 1 fit int16; `first` is a multiple of 8. */
+static inline int esv_spike_certified(const esv_conv *conv, uint32_t first, uint32_t n)
+{
+    uint32_t c = first;
+    for (; c + 8 <= first + n; c += 8) {
+        if (conv->certified[c >> 3] != 255) {
+            return 0;
+        }
+    }
+    for (; c < first + n; c++) {
+        if (!(conv->certified[c >> 3] >> (c & 7) & 1)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 /* Position `index` of the block's token number `slot`. */
 static inline esv_spike_spot *esv_spike_spot_at(const esv_spike_layer *layer,
                                                 const esv_spike_memory *memory, uint32_t slot,
@@ -98,6 +123,10 @@ static inline esv_spike_spot *esv_spike_spot_at(const esv_spike_layer *layer,
     uint32_t at = (slot * layer->spots + index) * layer->spot_bytes;
     return (esv_spike_spot *)(void *)(memory->spots + at);
 }
+
+/* Sort what fires in the window of one position, (y, x) before pooling. */
+void esv_spike_gather_at(const esv_spike_layer *layer, esv_spike_memory *memory, int32_t y,
+                         int32_t x, esv_spike_spot *spot);
 
 /* Sort what fires in the windows of one output token. */
 void esv_spike_gather(const esv_spike_layer *layer, esv_spike_memory *memory, uint32_t token,
@@ -129,6 +158,16 @@ int32_t esv_spike_any_rows(const int32_t *bias, uint32_t n, uint32_t bits);
 /* Of the weights that channels `first` to first + n - 1 have; a row counts up to `times` times. */
 int32_t esv_spike_most_rows(const esv_conv *conv, uint32_t rows, uint32_t first, uint32_t n,
                             uint32_t times);
+
+/* ---- spike_conv_pooled.c: where memory allows, every position is looked at once ---- */
+
+/* 0: nothing was done, there is too little memory. */
+int esv_spike_conv_pooled(const esv_spike_layer *layer);
+/* Bytes that it takes beyond those of lists. */
+uint64_t esv_spike_pooled_bytes(const esv_window *w, uint32_t channels);
+/* currents (n, T, width) of the positions in the first n slots, by the layer's one convolution. */
+void esv_spike_sum_positions(const esv_spike_layer *layer, const esv_spike_memory *memory,
+                             uint32_t n, int32_t *currents, uint32_t width);
 
 /* ---- spike_lines.c ---- */
 

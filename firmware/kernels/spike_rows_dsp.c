@@ -52,6 +52,22 @@ static ESV_APART void add_rows_8(const void *rows, const uint16_t *row, const su
                    : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 }
 
+/* Rows of 8 bytes, or of 4, in the same way; the other sums stay as they are. */
+#define ROW_OF_8                                                                                   \
+    "ldrd r12, lr, [r3]\n"                                                                         \
+    "ldrh.w r2, [r1], #2\n"                                                                        \
+    "sxtab16 r4, r4, r12\n"                                                                        \
+    "sxtab16 r5, r5, r12, ror #8\n"                                                                \
+    "sxtab16 r6, r6, lr\n"                                                                         \
+    "sxtab16 r7, r7, lr, ror #8\n"                                                                 \
+    "add.w r3, r0, r2, lsl #3\n"
+#define ROW_OF_4                                                                                   \
+    "ldr.w r12, [r3]\n"                                                                            \
+    "ldrh.w r2, [r1], #2\n"                                                                        \
+    "sxtab16 r4, r4, r12\n"                                                                        \
+    "sxtab16 r5, r5, r12, ror #8\n"                                                                \
+    "add.w r3, r0, r2, lsl #2\n"
+
 /* Continue with the list whose count is at `count` in esv_lists: r1 is beyond the number that makes
  * r3, as the list before left them. */
 #define LIST(count)                                                                                \
@@ -62,9 +78,9 @@ static ESV_APART void add_rows_8(const void *rows, const uint16_t *row, const su
     "str lr, %[end]\n"                                                                             \
     "rsb r2, r2, #0\n"                                                                             \
     "and r2, r2, #7\n"                                                                             \
-    "add r2, r2, r2, lsl #1\n"                                                                     \
-    "adr.w lr, 8f\n"                                                                               \
-    "add r12, lr, r2, lsl #4\n"                                                                    \
+    "ldr lr, %[entry]\n"                                                                           \
+    "ldr r12, %[code]\n"                                                                           \
+    "mla r12, r2, r12, lr\n"                                                                       \
     "adr.w lr, 2f + 1\n"                                                                           \
     "str lr, %[back]\n"                                                                            \
     "mov pc, r12\n"                                                                                \
@@ -93,56 +109,99 @@ static ESV_APART void add_rows_8(const void *rows, const uint16_t *row, const su
     STEP(first) LIST(count_first) PUT(first)                                                       \
     GET(both) STEP(second) LIST(count_second) PUT(second)
 
+#define ROWS_AT(label, instructions)                                                               \
+    ".p2align 2\n" #label ":\n" instructions                                                       \
+    "ldr r2, %[end]\n"                                                                             \
+    "cmp r1, r2\n"                                                                                 \
+    "blo " #label "b\n"                                                                            \
+    "ldr pc, %[back]\n"
+
 /* Its lists follow each other in the order in which they are added here, in code that they share:
  * eight rows a turn, of which the first turn skips as many as do not make eight. */
 void esv_dsp_add_steps(const esv_tile *tile, const esv_lists *lists, uint32_t mixed,
                        esv_dsp_steps *s)
 {
-    const void *end, *back;
+    uint32_t wide = tile->row_bytes == ESV_LANES, code = wide ? 48 : 28; /* bytes of a row's */
+    uint32_t more = tile->time_steps > 2;
+    const void *end, *back, *entry;
     register const void *base __asm("r0") = tile->rows;
     register const uint16_t *next __asm("r1") = lists->row + lists->first[3];
-    __asm volatile("ldrh r2, [r1], #2\n"
-                   "add r3, r0, r2, lsl #4\n"
+    register const uint8_t *row __asm("r3") = (const uint8_t *)base + *next++ * tile->row_bytes;
+    register uint32_t kind __asm("r2") = wide;
+    __asm volatile("adr.w r12, 8f\n"
+                   "cbnz r2, 4f\n"
+                   "adr.w r12, 7f\n"
+                   "4:\n"
+                   "str r12, %[entry]\n"
                    PAIR(0, 64, 96, 42, 38, 40)
+                   "ldr r2, %[more]\n"
+                   "cbnz r2, 5f\n"
+                   "b.w 9f\n"
+                   "5:\n"
                    PAIR(32, 128, 160, 60, 44, 52)
-                   "b 9f\n"
-                   ".p2align 2\n"
-                   "8:\n"
-                   EIGHT_ROWS
-                   "ldr r2, %[end]\n"
-                   "cmp r1, r2\n"
-                   "blo 8b\n"
-                   "ldr pc, %[back]\n"
+                   "b.w 9f\n"
+                   ROWS_AT(8, EIGHT_ROWS)
+                   ROWS_AT(7, ".rept 8\n" ROW_OF_8 ".endr\n")
                    "9:\n"
-                   : "+r"(next), [end] "=m"(end), [back] "=m"(back)
-                   : "r"(base), [lists] "m"(lists), [mixed] "m"(mixed), [sums] "m"(s)
-                   : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr",
-                     "cc", "memory");
+                   : "+r"(next), "+r"(row), "+r"(kind), [end] "=m"(end), [back] "=m"(back),
+                     [entry] "=m"(entry)
+                   : "r"(base), [lists] "m"(lists), [mixed] "m"(mixed), [sums] "m"(s),
+                     [code] "m"(code), [more] "m"(more)
+                   : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc",
+                     "memory");
 }
 
+/* s += rows; code: bytes of one row's. */
+#define ADD_NARROW(name, instructions, shift, code)                                                \
+    static ESV_APART void name(const void *rows, const uint16_t *row, uint32_t count, sums *s)     \
+    {                                                                                              \
+        const uint16_t *end = row + count;                                                         \
+        register const void *base __asm("r0") = rows;                                              \
+        register const uint16_t *next __asm("r1") = row;                                           \
+        register sums *to __asm("r2") = s;                                                         \
+        register uint32_t skipped __asm("r3") = code * ((0u - count) & 7);                         \
+        __asm volatile("ldm r2, {r4-r7}\n"                                                         \
+                       "mov r8, r2\n"                                                              \
+                       "adr.w r12, 1f + 1\n"                                                       \
+                       "add r12, r12, r3\n"                                                        \
+                       "ldrh r2, [r1], #2\n"                                                       \
+                       "add r3, r0, r2, lsl #" #shift "\n"                                         \
+                       "bx r12\n"                                                                  \
+                       ".p2align 2\n"                                                              \
+                       "1:\n"                                                                      \
+                       ".rept 8\n" instructions ".endr\n"                                         \
+                       "cmp r1, %[end]\n"                                                          \
+                       "bls 1b\n"                                                                  \
+                       "stm r8, {r4-r7}\n"                                                         \
+                       : "+r"(next), "+r"(to), "+r"(skipped)                                       \
+                       : "r"(base), [end] "r"(end)                                                 \
+                       : "r4", "r5", "r6", "r7", "r8", "r12", "lr", "cc", "memory");               \
+    }
+ADD_NARROW(add_eights, ROW_OF_8, 3, 28)
+ADD_NARROW(add_quarters, ROW_OF_4, 2, 20)
+
 /* Rows of `width` int8, aligned to nothing. */
-static ESV_INLINE void add_rows_of(sums *s, const uint8_t *rows, uint32_t width,
-                                   const uint16_t *row, uint32_t count)
+static ESV_APART void add_rows_of(const uint8_t *rows, uint32_t width, const uint16_t *row,
+                                  uint32_t count, sums *s)
 {
-    const uint32_t words = width <= 4 ? 1 : width <= 8 ? 2 : WORDS;
     uint32_t word[WORDS] = {0};
     for (; count; count--) {
         memcpy(word, rows + *row++ * width, width);
-#pragma GCC unroll 4
-        for (uint32_t i = 0; i < words; i++) {
+        for (uint32_t i = 0; i < WORDS; i++) {
             __asm("sxtab16 %0, %0, %1" : "+r"(s->pair[2 * i]) : "r"(word[i]));
             __asm("sxtab16 %0, %0, %1, ror #8" : "+r"(s->pair[2 * i + 1]) : "r"(word[i]));
         }
     }
 }
 
-static ESV_APART void add_narrow(const esv_tile *tile, const uint16_t *row, uint32_t count, sums *s)
+static void add_narrow(const esv_tile *tile, const uint16_t *row, uint32_t count, sums *s)
 {
-    switch (tile->width) {
-    case 8: add_rows_of(s, tile->rows, 8, row, count); break;
-    case 4: add_rows_of(s, tile->rows, 4, row, count); break;
-    case 2: add_rows_of(s, tile->rows, 2, row, count); break;
-    default: add_rows_of(s, tile->rows, tile->width, row, count);
+    if (tile->width == 8) {
+        add_eights(tile->rows, row, count, s);
+    } else if (tile->width == 4) {
+        add_quarters(tile->rows, row, count, s);
+    } else {
+        add_rows_of(tile->rows, tile->width, row, count, s);
     }
 }
 

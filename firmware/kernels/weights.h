@@ -29,22 +29,8 @@ static inline const uint8_t *esv_tile_at(const esv_conv *conv, uint32_t rows, ui
     return conv->weight + first / ESV_LANES * rows * esv_row_bytes(conv->bits, ESV_LANES);
 }
 
-/* The unsigned code of channel c in a packed row of fewer than 8 bits. */
-static inline uint32_t esv_packed_code(const uint8_t *row, uint32_t bits, uint32_t c)
-{
-    uint32_t code = 0, at = 0;
-    if (bits & 4) {
-        code = row[c / 8 * 4 + c % 4] >> (c / 4 % 2 * 4) & 15u;
-        row += 8;
-        at = 4;
-    }
-    if (bits & 2) {
-        code |= (row[c % 4] >> (c / 4 * 2) & 3u) << at;
-        row += 4;
-        at += 2;
-    }
-    return bits & 1 ? code | (row[c / 8] >> (c % 8) & 1u) << at : code;
-}
+/* A packed row of fewer than 8 bits as ESV_LANES int8. */
+void esv_unpack_row(const uint8_t *row, uint32_t bits, int8_t *unpacked);
 
 /* One row as int8: in place, or unpacked to `unpacked`. */
 static inline const int8_t *esv_row(const uint8_t *row, uint32_t bits, int8_t *unpacked)
@@ -52,9 +38,7 @@ static inline const int8_t *esv_row(const uint8_t *row, uint32_t bits, int8_t *u
     if (bits == 8) {
         return (const int8_t *)row;
     }
-    for (uint32_t c = 0; c < ESV_LANES; c++) {
-        unpacked[c] = (int8_t)((int32_t)esv_packed_code(row, bits, c) - (1 << (bits - 1)));
-    }
+    esv_unpack_row(row, bits, unpacked);
     return unpacked;
 }
 

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MOST_MEMBERS 64u
 
@@ -106,9 +107,30 @@ static void prepare(const esv_program *program, esv_crew *crew)
     }
 }
 
+#define MOST_NAME 16u
+
+/* The kernels `name` is about, without what may stand behind a plus: the road, `dense` or `lists`.
+ * NULL: there are none. */
+static const struct esv_spike_variant *kernels_of(const char *name, enum esv_road *road)
+{
+    char kernel[MOST_NAME] = "";
+    const char *plus = name ? strchr(name, '+') : NULL;
+    size_t length = plus ? (size_t)(plus - name) : 0;
+    *road = !plus ? ESV_ANY_ROAD : strcmp(plus, "+dense") ? ESV_LISTS_ALONE : ESV_DENSE_ALONE;
+    if (!plus) {
+        return crew_kernels(name);
+    }
+    if (length >= MOST_NAME || (*road == ESV_LISTS_ALONE && strcmp(plus, "+lists"))) {
+        return NULL;
+    }
+    memcpy(kernel, name, length);
+    return crew_kernels(length ? kernel : NULL);
+}
+
 const esv_crew *crew_new(esv_program *program, const char *kernels, uint32_t threads)
 {
-    const struct esv_spike_variant *kernel = crew_kernels(kernels);
+    enum esv_road road;
+    const struct esv_spike_variant *kernel = kernels_of(kernels, &road);
     team *t = calloc(1, sizeof *t);
     if (!kernel || !t) {
         free(t);
@@ -116,7 +138,7 @@ const esv_crew *crew_new(esv_program *program, const char *kernels, uint32_t thr
     }
     threads = threads < 1 ? 1 : threads > MOST_MEMBERS ? MOST_MEMBERS : threads;
     uint32_t bytes = esv_work_bytes(program, kernel);
-    t->crew = (esv_crew){.kernel = kernel, .members = threads, .work_bytes = bytes,
+    t->crew = (esv_crew){.kernel = kernel, .road = road, .members = threads, .work_bytes = bytes,
                          .work = aligned_alloc(64, (size_t)bytes * threads),
                          .run = threads > 1 ? run : NULL};
     pthread_mutex_init(&t->lock, NULL);

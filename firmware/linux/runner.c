@@ -4,7 +4,8 @@
  *                     [--layers ROUNDS] PROGRAM.esv IMAGES.bin
  *
  * IMAGES.bin holds raw uint8 images (n, H, W, C), or event counts (n, T, H, W, C). One thread and
- * the processor's fastest kernels unless said. Lines on stdout, all `word key=value ...`:
+ * the processor's fastest kernels unless said; crew.h says what NAME may be. Lines on stdout, all
+ * `word key=value ...`:
  *
  *     program crc=... steps=T input=BYTES classes=N arena=BYTES work=BYTES threads=N kernels=NAME
  *     check pass

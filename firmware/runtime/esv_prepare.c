@@ -6,7 +6,8 @@
 
 /* A spiking convolution on codes or levels; conv: with no output. */
 typedef struct {
-    uint32_t rows, max_level;
+    esv_window window;
+    int levels;
     esv_conv conv;
 } layer;
 
@@ -18,8 +19,8 @@ static int layer_of(const esv_program *program, const esv_header *h, uint32_t in
     }
     esv_value in = esv_read_value(program->file, h, op.source[0]);
     esv_value out = esv_read_value(program->file, h, op.output);
-    l->rows = (uint32_t)op.kernel * op.kernel * in.channels;
-    l->max_level = in.kind == ESV_LEVELS ? in.max_level : 1;
+    l->window = esv_window_of(&op, &in, &out, h->time_steps);
+    l->levels = in.kind == ESV_LEVELS;
     l->conv = esv_conv_of(program, &op, &out, 0, 0);
     return in.kind != ESV_MEMBRANE;
 }
@@ -36,7 +37,7 @@ uint64_t esv_prepared_bytes(const esv_program *program, const struct esv_spike_v
     layer l;
     for (uint32_t i = 0; i < h.ops; i++) {
         bytes += layer_of(program, &h, i, &l)
-                     ? esv_spike_prepared_bytes(l.rows, &l.conv, kernel) : 0;
+                     ? esv_spike_prepared_bytes(&l.window, l.levels, &l.conv, kernel) : 0;
     }
     return bytes;
 }
@@ -49,10 +50,10 @@ void esv_prepare(const esv_program *program, const struct esv_spike_variant *ker
     layer l;
     for (uint32_t i = 0; i < h.ops; i++) {
         uint64_t bytes = layer_of(program, &h, i, &l)
-                             ? esv_spike_prepared_bytes(l.rows, &l.conv, kernel) : 0;
+                             ? esv_spike_prepared_bytes(&l.window, l.levels, &l.conv, kernel) : 0;
         table[i] = bytes ? at : 0;
         if (bytes) {
-            esv_spike_prepare(l.rows, l.max_level, &l.conv, kernel, at);
+            esv_spike_prepare(&l.window, l.levels, &l.conv, kernel, at);
         }
         at += bytes;
     }

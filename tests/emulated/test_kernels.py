@@ -7,12 +7,13 @@ import subprocess
 import numpy as np
 import pytest
 
+from edgesvit.boards.runner import plugin_flags
 from edgesvit.lower.native import linux_runner
 from edgesvit.measure.run import read_runner
 from edgesvit.program.file import to_bytes
 from edgesvit.program.interpret import run as interpret
 from edgesvit.program.interpret import trace
-from edgesvit.program.ops import Value
+from edgesvit.program.ops import Kind, Value
 from edgesvit.targets import load
 from tests.program.programs import (
     Builder,
@@ -21,6 +22,8 @@ from tests.program.programs import (
     random_membrane_program,
     random_program,
 )
+
+ROADS = ("neon+lists", "neon+dense")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,9 @@ def run(folder, runner, cpu, program, images, *options):
 
 # Cortex-A53 and A72 have no dot product: an instruction beyond Armv8.0 would be illegal there.
 @pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a72", "cortex-a76", "max"])
-@pytest.mark.parametrize(("kernels", "threads"), [("neon", 1), ("neon", 3), ("scalar", 2)])
+@pytest.mark.parametrize(("kernels", "threads"), [("neon", 1), ("neon", 3), ("neon+lists", 1),
+                                                  ("neon+dense", 1), ("neon+dense", 3),
+                                                  ("scalar", 2)])
 def test_logits_are_the_interpreters(tmp_path, runner, cpu, kernels, threads):
     for make, seed in ((random_program, 3), (random_program, 8), (random_membrane_program, 2)):
         program = make(seed)
@@ -50,15 +55,25 @@ def test_logits_are_the_interpreters(tmp_path, runner, cpu, kernels, threads):
                    str(threads))
         board = read_runner(said.stdout.splitlines(), 2, cpu)
         assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
-        assert (board.environment["kernels"], board.environment["threads"]) == (kernels, threads)
+        named = board.environment["kernels"], board.environment["threads"]
+        assert named == (kernels.partition("+")[0], threads)
 
 
-@pytest.mark.parametrize("options", [("--kernels", "avx2"), ("--speed", "9")])
+@pytest.mark.parametrize("options", [("--kernels", "avx2"), ("--kernels", "neon+fast"),
+                                     ("--speed", "9")])
 def test_a_wrong_option_is_told_in_one_line(tmp_path, runner, options):
     program = random_program(3)
     said = run(tmp_path, runner, "cortex-a72", program, random_image(program, 0), *options)
     assert said.returncode == 1 and len(said.stderr.splitlines()) == 1
     assert options[0].strip("-") in said.stderr or options[1] in said.stderr
+
+
+def same_by_both_roads(folder, runner, cpu, program, threads):
+    images = np.stack([random_image(program, i) for i in range(2)])
+    expected = [interpret(program, i).tolist() for i in images]
+    for road in ROADS:
+        said = run(folder, runner, cpu, program, images, "--kernels", road, "--threads", threads)
+        assert read_runner(said.stdout.splitlines(), 2, cpu).logits.tolist() == expected, road
 
 
 @pytest.mark.parametrize("steps", [2, 3, 4, 6])
@@ -69,19 +84,55 @@ def test_overlapping_windows(tmp_path, runner, steps):
 
     builder = Builder(np.random.default_rng(steps), steps, (11, 9, 2))
     program = builder.finish(build(builder), 3)
-    images = np.stack([random_image(program, i) for i in range(2)])
-    said = run(tmp_path, runner, "cortex-a72", program, images, "--threads", "2")
-    board = read_runner(said.stdout.splitlines(), 2, "cortex-a72")
-    assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
+    for cpu in ("cortex-a72", "cortex-a76"):
+        same_by_both_roads(tmp_path, runner, cpu, program, "2")
+
+
+# Products take 4, 8 or 16 channels at a time and 4 inputs; a signed byte holds no level of 255.
+@pytest.mark.parametrize(("steps", "channels", "level"), [(1, (1, 5), 255), (2, (3, 12), 127),
+                                                          (8, (17, 33), 4), (5, (20, 9), 128)])
+def test_odd_channels_of_levels_and_spikes(tmp_path, runner, steps, channels, level):
+    builder = Builder(np.random.default_rng(steps), steps, (6, 7, 3), events=level)
+    first, second = channels
+    x = builder.conv(builder.values[0], first, 3, 2, 1)
+    x = builder.conv(x, second, gives=(Kind.LEVELS, 5))
+    x = builder.conv(x, first, 2, 1, 1, gives=(Kind.MEMBRANE, 900))
+    program = builder.finish(builder.conv(builder.fire(x), second, 3, 1, 1, pool=(2, 2)), 4)
+    for cpu in ("cortex-a72", "cortex-a76"):
+        same_by_both_roads(tmp_path, runner, cpu, program, "1")
+
+
+def taken(folder, runner, cpu, program, images, kernels):
+    """Instructions of each image."""
+    counts = folder / "counts"
+    flags = plugin_flags(["qemu-aarch64", "-cpu", cpu], runner, counts)
+    file, data = folder / "p.esv", folder / "images.bin"
+    file.write_bytes(to_bytes(program))
+    data.write_bytes(images.tobytes())
+    subprocess.run(["qemu-aarch64", "-cpu", cpu, *flags, runner, "--kernels", kernels, file, data],
+                   check=True, capture_output=True, timeout=120)
+    return np.array([int(line) for line in counts.read_text().split()])
+
+
+# A look at the input decides: its cost is what the choice may add.
+@pytest.mark.parametrize(("cpu", "channels"), [("cortex-a72", 128), ("cortex-a76", 256)])
+def test_the_cheaper_road_is_taken(tmp_path, runner, cpu, channels):
+    def dear(fires: float) -> np.ndarray:
+        builder = Builder(np.random.default_rng(1), 1, (8, 8, channels), events=1)
+        program = builder.finish(builder.conv(builder.values[0], channels // 2), 3)
+        image = builder.random.random((1, 1, 8, 8, channels)) < fires
+        return np.concatenate([taken(tmp_path, runner, cpu, program, image.astype(np.uint8), name)
+                               for name in (*ROADS, "neon")])
+
+    for fires, cheaper in ((0.02, 0), (1.0, 1)):
+        costs = dear(fires)
+        assert costs[cheaper] < 0.9 * costs[1 - cheaper]
+        assert abs(costs[2] - costs[cheaper]) < 3000
 
 
 @pytest.mark.parametrize("steps", [1, 4, 6])
 def test_sums_beyond_int16(tmp_path, runner, steps):
-    program = beyond_int16(steps)
-    images = np.stack([random_image(program, i) for i in range(2)])
-    said = run(tmp_path, runner, "cortex-a72", program, images)
-    board = read_runner(said.stdout.splitlines(), 2, "cortex-a72")
-    assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
+    same_by_both_roads(tmp_path, runner, "cortex-a72", beyond_int16(steps), "1")
 
 
 # Counts of up to 25, 100 and 196 tokens: rows are added four, two and one at a time.
@@ -95,6 +146,35 @@ def test_heads_of_64_channels(tmp_path, runner, side, shift):
     images = np.stack([random_image(program, i) for i in range(2)])
     spikes = trace(program, images[0])[out.name]
     assert 0 < np.count_nonzero(spikes) < spikes.size
+    said = run(tmp_path, runner, "cortex-a72", program, images)
+    board = read_runner(said.stdout.splitlines(), 2, "cortex-a72")
+    assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
+
+
+# On the stack with 16 or 32 columns, one or two words of keys, up to the most tokens of a byte.
+@pytest.mark.parametrize(("side", "heads", "query", "value"), [
+    (4, 8, 2, 6), (14, 3, 16, 32), (10, 1, 9, 17), (15, 2, 7, 1), (16, 2, 8, 16), (5, 5, 8, 13)])
+def test_narrow_heads(tmp_path, runner, side, heads, query, value):
+    builder = Builder(np.random.default_rng(side * heads), 3, (side, side, 1))
+    out = builder.attend(builder.encode(12), heads, query, value)
+    builder.ops[-1] = dataclasses.replace(builder.ops[-1], shift=1,
+                                          threshold=side // 8 or 1)
+    program = builder.finish(builder.conv(out, 16), 3)
+    images = np.stack([random_image(program, i) for i in (1, 2)])
+    spikes = np.stack([trace(program, image)[out.name] for image in images])
+    assert 0 < np.count_nonzero(spikes) < spikes.size
+    said = run(tmp_path, runner, "cortex-a72", program, images, "--threads", "2")
+    board = read_runner(said.stdout.splitlines(), 2, "cortex-a72")
+    assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
+
+
+@pytest.mark.parametrize("channels", [3, 15, 17, 24, 40, 56])
+def test_pooling_of_any_number_of_channels(tmp_path, runner, channels):
+    builder = Builder(np.random.default_rng(channels), 3, (9, 8, 1))
+    x = builder.conv(builder.pool(builder.encode(channels)), channels)
+    x = builder.conv(builder.pool(x, 2, 1, 0), channels)
+    program = builder.finish(builder.conv(builder.pool(x, 5, 1, 2), 16), 3)
+    images = np.stack([random_image(program, i) for i in range(2)])
     said = run(tmp_path, runner, "cortex-a72", program, images)
     board = read_runner(said.stdout.splitlines(), 2, "cortex-a72")
     assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]

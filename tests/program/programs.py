@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edgesvit.boards.local import kernels
 from edgesvit.program.ops import (
     Add,
     ChooseTokens,
@@ -320,3 +321,9 @@ def beyond_int16(steps: int) -> Program:
     y = b.conv(x, 130, 3, pad=1, extreme=True)
     levels = b.add(x, b.conv(y, 200, extreme=True))
     return b.finish(b.conv(levels, 40, 3, pad=1, extreme=True), 3)
+
+
+def roads() -> list[str]:
+    """This processor's kernels: those that have a choice by lists alone, and by dense products."""
+    return [name for kernel in kernels() for name in (
+        [kernel] if kernel == "scalar" else [f"{kernel}+lists", f"{kernel}+dense"])]

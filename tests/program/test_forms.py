@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs torch: pip install 'edgesvit[train]'")
 
-from edgesvit.boards.local import HostProgram, kernels  # noqa: E402
+from edgesvit.boards.local import HostProgram  # noqa: E402
 from edgesvit.program import build as builder  # noqa: E402
 from edgesvit.program.build.classifier import classify  # noqa: E402
 from edgesvit.program.file import from_bytes, to_bytes  # noqa: E402
@@ -18,6 +18,7 @@ from edgesvit.program.ops import (  # noqa: E402
     Program,
 )
 from tests.program import forms  # noqa: E402
+from tests.program.programs import roads  # noqa: E402
 
 LARGE = [{"kd": True, "choice": "base", "sr_ratio": 2, "levels": 8}, {"kd": False,
                                                                     "choice": "large"}]
@@ -27,7 +28,7 @@ def assert_same_everywhere(program: Program, images: np.ndarray) -> np.ndarray:
     expected = np.stack([run(program, image) for image in images])
     assert to_bytes(from_bytes(to_bytes(program))) == to_bytes(program)
     host = HostProgram(to_bytes(program))
-    for name in kernels():
+    for name in roads():
         for threads in (1, 3):
             assert np.array_equal(host.run(images, name, threads), expected)
     return expected
