@@ -1,4 +1,5 @@
 /* Whether a spiking convolution is computed from lists or as a dense product. */
+#include "bytes16.h"
 #include "spike_dense.h"
 #include "spike_layer.h"
 
@@ -6,7 +7,6 @@ typedef int esv_not_empty; /* on other processors */
 
 #ifdef ESV_DENSE
 #include <stddef.h>
-#include <string.h>
 
 #define MOST_KEPT (64u << 10)   /* weights of a layer that are expanded twice, when it is opened */
 #define MOST_EXPANDED (1u << 20) /* weights of a layer that are expanded each time it runs */
@@ -14,16 +14,6 @@ typedef int esv_not_empty; /* on other processors */
 /* How much fires is found by a look at pieces of the input that lie evenly in it. */
 #define PIECE 64u
 #define MOST_PIECES 16u /* 16 bits hold the sums of a lane, whatever is there */
-
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
-typedef uint16_t halves8 __attribute__((vector_size(16)));
-
-static inline bytes16 load16(const uint8_t *from)
-{
-    bytes16 all;
-    memcpy(&all, from, sizeof all);
-    return all;
-}
 
 /* sum += entries of the lists of a whole piece: one for each input that is not 0, of levels of
  * several steps one for each of 1, 2, ... that it reaches. */

@@ -2,22 +2,12 @@
  * level.
  */
 #include "after.h"
+#include "bytes16.h"
 #include "spike_layer.h"
 
 #include <string.h>
 
-#if defined __aarch64__ || defined __SSE2__
-/* Vectors of 16 bytes, as compilers know them on processors that have them. */
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
-typedef uint16_t halves8 __attribute__((vector_size(16)));
-
-static inline bytes16 load16(const uint8_t *from)
-{
-    bytes16 all;
-    memcpy(&all, from, sizeof all);
-    return all;
-}
-
+#ifdef ESV_BYTES16
 /* All ones in the first `count` bytes, fewer than 16. */
 static bytes16 first_bytes(uint32_t count)
 {
