@@ -3,25 +3,40 @@
 #include "spike_fire_neon.h"
 
 #define SUMS 16
-#define MADE(i) "=w"(sum[i])
 
-/* Sums from nowhere: whatever is in the registers. */
-INLINE void make_sums(int16x8_t *sum)
+/* Sums and codes from nowhere: whatever is in the registers. */
+INLINE void make(int16x8_t *sum, uint8x16_t *code)
 {
-    __asm__ volatile("" : MADE(0), MADE(1), MADE(2), MADE(3), MADE(4), MADE(5), MADE(6), MADE(7),
-                     MADE(8), MADE(9), MADE(10), MADE(11), MADE(12), MADE(13), MADE(14), MADE(15));
+    UNROLL for (unsigned i = 0; i < SUMS; i++) {
+        __asm__ volatile("" : "=w"(sum[i]));
+    }
+    load_codes(code, SUMS / 2, NULL);
+}
+
+/* As if the next step used them. */
+INLINE void keep(const uint8x16_t *code)
+{
+    UNROLL for (unsigned i = 0; i < SUMS / 2; i++) {
+        __asm__ volatile("" : : "w"(code[i]));
+    }
 }
 
 #define STEP(name, first, last)                                                                    \
-    void name(const neurons *from)                                                                 \
+    void name(const neurons *from, uint8_t *codes)                                                 \
     {                                                                                              \
         int16x8_t sum[SUMS];                                                                       \
+        uint8x16_t code[SUMS / 2];                                                                 \
         neurons at = *from;                                                                        \
-        make_sums(sum);                                                                            \
+        make(sum, code);                                                                           \
         __asm__ volatile("# LLVM-MCA-BEGIN " #name                                                 \
-                         : "+r"(at.threshold), "+r"(at.old_membrane), "+r"(at.old_codes),          \
-                           "+r"(at.membrane), "+r"(at.codes), "+w"(at.shift));                     \
-        fire_step(sum, SUMS / 2, at, first, last);                                                 \
+                         : "+r"(at.threshold), "+r"(at.old_membrane), "+r"(at.membrane),           \
+                           "+r"(at.bit));                                                          \
+        fire_step(sum, SUMS / 2, at, code, first, last);                                           \
+        if (last) {                                                                                \
+            store_codes(code, SUMS / 2, codes);                                                    \
+        } else {                                                                                   \
+            keep(code);                                                                            \
+        }                                                                                          \
         __asm__ volatile("# LLVM-MCA-END");                                                        \
     }
 

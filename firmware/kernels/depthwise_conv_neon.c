@@ -13,6 +13,7 @@ typedef int esv_not_empty; /* on other processors */
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 4")
 #define MOST_STEPS 4 /* of spikes at a time */
+#define TOKENS 4     /* of levels, which share their weights */
 
 typedef struct {
     const esv_window *window;
@@ -32,13 +33,14 @@ typedef struct {
     int32_t *currents; /* (T, out_width, width) */
 } part;
 
-/* One window, as far as it is inside. */
+/* One window, as far as it is inside; or the first of several that all have the same taps. */
 typedef struct {
     uint64_t at;           /* its first input, in elements, at channel `first` and step 0 */
     const int8_t *weight;  /* of the tap there */
     uint32_t height, width;
     const int32_t *bias;
     int32_t *currents;
+    uint32_t tokens, apart; /* in elements */
 } place;
 
 static int prepare(const job *j, uint32_t member, part *p)
@@ -123,33 +125,85 @@ static void sum_all_spikes(const job *j, const place *p)
     }
 }
 
-/* Levels below 128 whose sums fit int16, at one step. */
-static void sum_levels(const job *j, const place *p, uint64_t from, int32_t *currents)
+/* Whether no tap of the windows' row from `at` on needs the tail. */
+INLINE int is_inside(const job *j, const place *p, uint64_t at, uint32_t bytes)
 {
-    int16x8_t sum[2] = {vdupq_n_s16(0), vdupq_n_s16(0)};
-    uint32_t channels = j->window->channels;
-    for (uint32_t y = 0; y < p->height; y++) {
-        const int8_t *weight = p->weight + y * j->window->kernel * ESV_TILE;
-        uint64_t at = from + (uint64_t)y * j->window->width * channels;
-        for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, at += channels) {
-            int8x16_t level = vreinterpretq_s8_u8(vld1q_u8(bytes_at(j, at))), w = vld1q_s8(weight);
-            sum[0] = vmlal_s8(sum[0], vget_low_s8(level), vget_low_s8(w));
-            sum[1] = vmlal_high_s8(sum[1], level, w);
-        }
-    }
-    widen(sum, p->bias, currents);
+    at += (uint64_t)(p->width - 1) * j->window->channels + (p->tokens - 1) * p->apart;
+    return at * bytes < j->edge;
 }
 
-INLINE void load_wide(const job *j, uint64_t at, int words, int16x8_t in[2])
+INLINE void add_levels(const job *j, const place *p, uint64_t at, unsigned tokens, int inside,
+                       const int8_t *weight, int16x8_t sum[][2])
+{
+    uint32_t channels = j->window->channels, apart = p->apart;
+    const uint8_t *from = j->input + at;
+    for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, from += channels, at += channels) {
+        int8x16_t w = vld1q_s8(weight);
+        UNROLL for (unsigned r = 0; r < tokens; r++) {
+            const uint8_t *in = inside ? from + r * apart : bytes_at(j, at + r * apart);
+            int8x16_t level = vreinterpretq_s8_u8(vld1q_u8(in));
+            sum[r][0] = vmlal_s8(sum[r][0], vget_low_s8(level), vget_low_s8(w));
+            sum[r][1] = vmlal_high_s8(sum[r][1], level, w);
+        }
+    }
+}
+
+INLINE void sum_levels(const job *j, const place *p, uint64_t from, unsigned tokens,
+                       int32_t *currents)
+{
+    int16x8_t sum[TOKENS][2];
+    UNROLL for (unsigned r = 0; r < tokens; r++) {
+        sum[r][0] = sum[r][1] = vdupq_n_s16(0);
+    }
+    for (uint32_t y = 0; y < p->height && p->width; y++) {
+        const int8_t *weight = p->weight + y * j->window->kernel * ESV_TILE;
+        uint64_t at = from + (uint64_t)y * j->window->width * j->window->channels;
+        if (is_inside(j, p, at, 1)) {
+            add_levels(j, p, at, tokens, 1, weight, sum);
+        } else {
+            add_levels(j, p, at, tokens, 0, weight, sum);
+        }
+    }
+    UNROLL for (unsigned r = 0; r < tokens; r++) {
+        widen(sum[r], p->bias, currents + r * j->width);
+    }
+}
+
+/* Levels below 128 whose sums fit int16, at one step. */
+static void sum_narrow(const job *j, const place *p, uint64_t from, int32_t *currents)
+{
+    if (p->tokens > 1) {
+        sum_levels(j, p, from, TOKENS, currents);
+    } else {
+        sum_levels(j, p, from, 1, currents);
+    }
+}
+
+INLINE void load_wide(const uint8_t *from, int words, int16x8_t in[2])
 {
     if (words) {
-        const uint8_t *from = bytes_at(j, at * 2);
         in[0] = vreinterpretq_s16_u8(vld1q_u8(from));
         in[1] = vreinterpretq_s16_u8(vld1q_u8(from + 16));
     } else {
-        uint8x16_t level = vld1q_u8(bytes_at(j, at));
+        uint8x16_t level = vld1q_u8(from);
         in[0] = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(level)));
         in[1] = vreinterpretq_s16_u16(vmovl_high_u8(level));
+    }
+}
+
+INLINE void add_wide(const job *j, const place *p, uint64_t at, int words, int inside,
+                     const int8_t *weight, int32x4_t sum[4])
+{
+    uint32_t bytes = words ? 2 : 1, next = j->window->channels * bytes;
+    const uint8_t *from = j->input + at * bytes;
+    at *= bytes;
+    for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, from += next, at += next) {
+        int16x8_t in[2], low = vmovl_s8(vld1_s8(weight)), high = vmovl_s8(vld1_s8(weight + 8));
+        load_wide(inside ? from : bytes_at(j, at), words, in);
+        sum[0] = vmlal_s16(sum[0], vget_low_s16(in[0]), vget_low_s16(low));
+        sum[1] = vmlal_high_s16(sum[1], in[0], low);
+        sum[2] = vmlal_s16(sum[2], vget_low_s16(in[1]), vget_low_s16(high));
+        sum[3] = vmlal_high_s16(sum[3], in[1], high);
     }
 }
 
@@ -157,20 +211,16 @@ INLINE void load_wide(const job *j, uint64_t at, int words, int16x8_t in[2])
 INLINE void sum_wide(const job *j, const place *p, uint64_t from, int words, int32_t *currents)
 {
     int32x4_t sum[4];
-    uint32_t channels = j->window->channels;
     UNROLL for (uint32_t i = 0; i < 4; i++) {
         sum[i] = vld1q_s32(p->bias + 4 * i);
     }
-    for (uint32_t y = 0; y < p->height; y++) {
+    for (uint32_t y = 0; y < p->height && p->width; y++) {
         const int8_t *weight = p->weight + y * j->window->kernel * ESV_TILE;
-        uint64_t at = from + (uint64_t)y * j->window->width * channels;
-        for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, at += channels) {
-            int16x8_t in[2], low = vmovl_s8(vld1_s8(weight)), high = vmovl_s8(vld1_s8(weight + 8));
-            load_wide(j, at, words, in);
-            sum[0] = vmlal_s16(sum[0], vget_low_s16(in[0]), vget_low_s16(low));
-            sum[1] = vmlal_high_s16(sum[1], in[0], low);
-            sum[2] = vmlal_s16(sum[2], vget_low_s16(in[1]), vget_low_s16(high));
-            sum[3] = vmlal_high_s16(sum[3], in[1], high);
+        uint64_t at = from + (uint64_t)y * j->window->width * j->window->channels;
+        if (is_inside(j, p, at, words ? 2 : 1)) {
+            add_wide(j, p, at, words, 1, weight, sum);
+        } else {
+            add_wide(j, p, at, words, 0, weight, sum);
         }
     }
     UNROLL for (uint32_t i = 0; i < 4; i++) {
@@ -191,7 +241,7 @@ static void sum_place(const job *j, const place *p)
         if (j->kind == ESV_MEMBRANE) {
             sum_wide(j, p, at, 1, currents);
         } else if (j->narrow) {
-            sum_levels(j, p, at, currents);
+            sum_narrow(j, p, at, currents);
         } else {
             sum_wide(j, p, at, 0, currents);
         }
@@ -207,12 +257,24 @@ INLINE uint32_t clip(int32_t first, int32_t kernel, int32_t size, uint32_t *from
     return end > begin ? (uint32_t)(end - begin) : 0;
 }
 
-static void sum_token(const job *j, const part *p, uint32_t row, uint32_t column)
+/* How many windows from a column on are taken together. */
+INLINE uint32_t tokens_from(const job *j, uint32_t column)
+{
+    const esv_window *w = j->window;
+    uint32_t from = column * w->stride, last = from + (TOKENS - 1) * w->stride;
+    int inside = from >= w->pad && column + TOKENS <= w->out_width &&
+                 last + w->kernel <= (uint32_t)w->width + w->pad;
+    return j->kind == ESV_LEVELS && j->narrow && inside ? TOKENS : 1;
+}
+
+/* Returns how many tokens are done. */
+static uint32_t sum_tokens(const job *j, const part *p, uint32_t row, uint32_t column)
 {
     const esv_window *w = j->window;
     int32_t y0 = (int32_t)(row * w->stride) - w->pad, x0 = (int32_t)(column * w->stride) - w->pad;
     uint32_t y, x, taps = (uint32_t)w->kernel * w->kernel;
-    place at = {.height = clip(y0, w->kernel, w->height, &y)};
+    place at = {.height = clip(y0, w->kernel, w->height, &y), .tokens = tokens_from(j, column),
+                .apart = (uint32_t)w->stride * w->channels};
     at.width = clip(x0, w->kernel, w->width, &x);
     uint32_t tap = (uint32_t)((int32_t)y - y0) * w->kernel + (uint32_t)((int32_t)x - x0);
     for (uint32_t first = 0; first < w->channels; first += ESV_TILE) {
@@ -222,6 +284,7 @@ static void sum_token(const job *j, const part *p, uint32_t row, uint32_t column
         at.currents = p->currents + column * j->width + first;
         sum_place(j, &at);
     }
+    return at.tokens;
 }
 
 static void convolve_rows(void *context, uint32_t index, uint32_t member)
@@ -232,8 +295,8 @@ static void convolve_rows(void *context, uint32_t index, uint32_t member)
     part p;
     prepare(j, member, &p);
     for (; row < end; row++) {
-        for (uint32_t x = 0; x < w->out_width; x++) {
-            sum_token(j, &p, row, x);
+        for (uint32_t x = 0; x < w->out_width;) {
+            x += sum_tokens(j, &p, row, x);
         }
         esv_after_rows(&j->conv->after, row * w->out_width, w->out_width, p.currents, j->width,
                        w->out_width * j->width);

@@ -1,7 +1,7 @@
 /* Spiking self-attention on AArch64, in linear order: K^T V of each step first, then Q times it, as
  * self_attention_scalar.c has it. Only what fired is touched: a key's spike adds the value's spikes
  * to a row of counts, 64 at a time, and a query's spike adds a row of counts to the sums. With at
- * most 255 tokens a count is a byte.
+ * most 255 tokens a count is a byte. Levels have self_attention_levels_neon.c.
  */
 #if defined(__aarch64__) && defined(__ARM_NEON)
 
@@ -45,11 +45,14 @@ static void run_head(const esv_attention *a, const esv_head *head, esv_counts *t
     }
 }
 
-/* Whether 16-bit words do, and the counts find room: of few channels on the stack, else in scratch
- * with whole registers in a row. */
+/* Levels: whether whole registers are filled. Spikes: whether 16-bit words do, and the counts find
+ * room: of few channels on the stack, else in scratch with whole registers in a row. */
 static int is_for_neon(const esv_attention *a, const esv_counts *t)
 {
-    return !a->levels && a->threshold <= INT16_MAX && a->shift < 16 &&
+    if (a->levels) {
+        return a->value_dim >= ESV_LEVEL_COLUMNS;
+    }
+    return a->threshold <= INT16_MAX && a->shift < 16 &&
            (uint32_t)a->tokens * a->query_dim <= UINT16_MAX &&
            (esv_neon_is_narrow(a) || (t->kind == ESV_WORDS ? t->stride == a->value_dim
                                                            : t->stride <= 2u * a->value_dim));
@@ -62,26 +65,30 @@ typedef struct {
     void *scratch; /* without a crew's work */
     const esv_crew *crew;
     esv_counts counts; /* but where they are */
+    size_t query_bytes, value_bytes; /* of all heads */
+    uint32_t largest_query; /* of levels */
 } job;
 
 static void attend_head(void *context, uint32_t h, uint32_t member)
 {
     const job *j = context;
     const esv_attention *a = j->attention;
-    size_t query_bytes = (size_t)a->tokens * a->heads * a->query_dim;
-    size_t value_bytes = (size_t)a->tokens * a->heads * a->value_dim;
     esv_head head = {
         j->query + h * a->query_dim, j->key + h * a->query_dim, j->value + h * a->value_dim,
         j->out + h * a->value_dim, (size_t)a->heads * a->query_dim,
-        (size_t)a->heads * a->value_dim, j->query + query_bytes, j->key + query_bytes,
-        j->value + value_bytes,
+        (size_t)a->heads * a->value_dim, j->query + j->query_bytes, j->key + j->query_bytes,
+        j->value + j->value_bytes,
     };
     esv_counts t = j->counts;
     t.counts = j->scratch;
     if (j->crew) {
         t.counts = (uint8_t *)j->crew->work + (size_t)member * j->crew->work_bytes;
     }
-    run_head(a, &head, &t);
+    if (a->levels) {
+        esv_neon_levels_head(a, &head, j->largest_query, t.counts);
+    } else {
+        run_head(a, &head, &t);
+    }
 }
 
 void esv_self_attention_neon(const esv_attention *a, const uint8_t *query, const uint8_t *key,
@@ -95,7 +102,12 @@ void esv_self_attention_neon(const esv_attention *a, const uint8_t *query, const
         return;
     }
     int roomy = crew && crew->work_bytes >= esv_self_attention_scratch(a);
-    job j = {a, query, key, value, out, scratch, roomy ? crew : NULL, t};
+    size_t tokens = (size_t)a->tokens * a->heads * (a->levels ? a->time_steps : 1u);
+    job j = {a, query, key, value, out, scratch, roomy ? crew : NULL, t, tokens * a->query_dim,
+             tokens * a->value_dim, 0};
+    if (a->levels) {
+        j.largest_query = esv_neon_largest_level(query, j.query_bytes);
+    }
     esv_share(j.crew, attend_head, &j, a->heads);
 }
 

@@ -48,6 +48,13 @@ INLINE int esv_neon_is_narrow(const esv_attention *a)
 
 void esv_neon_narrow_head(const esv_attention *a, const esv_head *head);
 
+#define ESV_LEVEL_COLUMNS 8 /* a value has at least, for what follows */
+
+/* Levels: a head whose queries are at most `largest_query`. counts: (query_dim, value_dim), not 0. */
+void esv_neon_levels_head(const esv_attention *a, const esv_head *head, uint32_t largest_query,
+                          uint16_t *counts);
+uint32_t esv_neon_largest_level(const uint8_t *levels, size_t count);
+
 typedef struct {
     uint16x8_t threshold;
     int16x8_t shift;

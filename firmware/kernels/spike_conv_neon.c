@@ -7,6 +7,12 @@
  */
 #if defined(__aarch64__) && defined(__ARM_NEON)
 
+/* All 24 registers that rows leave hold sums and codes. Taken loop by loop, as GCC otherwise does,
+ * codes are copied before and after each step of a neuron. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("ira-region=one")
+#endif
+
 #include "spike_fire_neon.h"
 #include "spike_rows_neon.h"
 
@@ -105,8 +111,10 @@ INLINE void run_group(unsigned n, unsigned group, int wide, const esv_tile *tile
                       workspace *w, uint8_t *codes, int32_t *currents, uint32_t stride)
 {
     uint32_t left = tile->time_steps - t0, steps = left < 4 ? left : 4, all = (1u << steps) - 1;
+    uint8x16_t code[ESV_NEON_WIDTH / 16];
     fill_buckets(all, w);
     sum_starts(n, group, steps > 1 ? all : 0, w);
+    load_codes(code, n, t0 && codes && !wide ? codes : NULL);
     for (uint32_t i = 0; i < steps; i++) {
         const node *at = &nodes[STEP + i];
         int16x8_t sum[VECTORS];
@@ -117,10 +125,13 @@ INLINE void run_group(unsigned n, unsigned group, int wide, const esv_tile *tile
             esv_neon_fire_wide(tile, t0 + i, w->node[BIAS], w->start[at->start], w->membranes,
                                codes);
         } else if (codes) {
-            fire_any(sum, n, tile, t0 + i, w->membrane, codes);
+            fire_any(sum, n, tile, t0 + i, w->membrane, code);
         } else {
             put_currents(sum, n, currents + (t0 + i) * stride);
         }
+    }
+    if (codes && !wide) {
+        store_codes(code, n, codes);
     }
 }
 

@@ -90,7 +90,7 @@ void esv_neon_sum_levels(const esv_tile *tile, const esv_lists *lists, uint32_t 
     }
 }
 
-/* As in spike_fire_neon.h a code moves down by a bit a step. */
+/* A code moves down by a bit a step; the last step moves it to its place. */
 void esv_neon_fire_wide(const esv_tile *tile, uint32_t t, const int16_t *part, const int16_t *rest,
                         int32_t *membrane, uint8_t *codes)
 {

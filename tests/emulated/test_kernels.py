@@ -168,6 +168,62 @@ def test_narrow_heads(tmp_path, runner, side, heads, query, value):
     assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
 
 
+# One token to 196, keys in parts of 1 to 8, 8 or 16 columns that end with the head or before; sums
+# of 16 bits and of 32; heads too narrow for registers.
+@pytest.mark.parametrize(("steps", "side", "heads", "query", "value", "level"), [
+    (1, 1, 2, 9, 17, 255), (1, 7, 4, 9, 36, 4), (2, 5, 3, 13, 8, 9), (1, 14, 2, 17, 25, 10),
+    (3, 4, 1, 8, 16, 15), (1, 3, 5, 1, 15, 4), (2, 5, 3, 4, 7, 5)])
+def test_attention_of_levels(tmp_path, runner, steps, side, heads, query, value, level):
+    builder = Builder(np.random.default_rng(side * heads), steps, (side, side, 3))
+    out = builder.attend(builder.encode(12), heads, query, value, (Kind.LEVELS, level))
+    usual = builder.ops[-1].level_thresholds[1:-1]
+    builder.ops[-1] = dataclasses.replace(builder.ops[-1],
+                                          level_thresholds=(-3, *usual, 2**29 - 1))
+    program = builder.finish(out, 3)
+    images = np.stack([random_image(program, i) for i in (1, 2)])
+    assert len(np.unique([trace(program, image)[out.name] for image in images])) > 1
+    for cpu in ("cortex-a53", "cortex-a76"):
+        said = run(tmp_path, runner, cpu, program, images, "--threads", str(min(heads, 2)))
+        board = read_runner(said.stdout.splitlines(), 2, cpu)
+        assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
+
+
+# All levels are the largest, and so are counts and sums: just below and at a threshold of them.
+@pytest.mark.parametrize(("side", "query", "value", "level"), [(1, 9, 17, 255), (2, 3, 8, 127),
+                                                               (5, 7, 16, 1), (7, 5, 24, 5)])
+def test_attention_of_the_largest_levels(tmp_path, runner, side, query, value, level):
+    builder = Builder(np.random.default_rng(side), 1, (side, side, 1))
+    out = builder.attend(builder.encode(12), 2, query, value, (Kind.LEVELS, level))
+    builder.ops[1:4] = [dataclasses.replace(op, threshold=np.full_like(op.threshold, -2**28),
+                                            certified=np.zeros_like(op.certified))
+                        for op in builder.ops[1:4]]
+    current, done = side**2 * level**3 * query << 1, builder.finish(out, 3)
+    for above in (0, 1):
+        thresholds = tuple(current + above + d for d in range(0, -level, -1))
+        attention = dataclasses.replace(done.ops[4], level_thresholds=thresholds)
+        program = dataclasses.replace(done, ops=(*done.ops[:4], attention, *done.ops[5:]))
+        image = random_image(program, 0)
+        assert (trace(program, image)[out.name] == level - above).all()
+        said = run(tmp_path, runner, "cortex-a72", program, image[None])
+        board = read_runner(said.stdout.splitlines(), 1, "cortex-a72")
+        assert board.logits[0].tolist() == interpret(program, image).tolist()
+
+
+# Four tokens at a time where none of their windows crosses an edge, the last of an image from a
+# copy of its end; levels of 15 fit int16, those of 40 and 255 with 49 taps do not.
+@pytest.mark.parametrize(("kernel", "stride", "pad", "channels", "level"), [
+    (7, 1, 3, 8, 4), (3, 1, 1, 20, 15), (3, 2, 0, 1, 9), (5, 1, 0, 33, 3), (1, 1, 0, 5, 127),
+    (7, 2, 3, 16, 40), (3, 1, 1, 17, 255)])
+def test_depthwise_convolution_of_levels(tmp_path, runner, kernel, stride, pad, channels, level):
+    builder = Builder(np.random.default_rng(channels), 2, (9, 15, 2))
+    x = builder.encode(channels, gives=(Kind.LEVELS, level))
+    x = builder.depthwise(x, kernel, stride, pad, gives=(Kind.LEVELS, 6))
+    # A layer on spikes or levels is what the runner sets work memory aside for.
+    program = builder.finish(builder.conv(x, 40, 3, pad=1), 4)
+    for cpu in ("cortex-a53", "cortex-a76"):
+        same_by_both_roads(tmp_path, runner, cpu, program, "2")
+
+
 @pytest.mark.parametrize("channels", [3, 15, 17, 24, 40, 56])
 def test_pooling_of_any_number_of_channels(tmp_path, runner, channels):
     builder = Builder(np.random.default_rng(channels), 3, (9, 8, 1))
