@@ -13,7 +13,8 @@ from tests.fakes.serial_boards import needs, small_program, write_program
 from tests.program.programs import random_image
 
 pytestmark = pytest.mark.emulated
-BOARDS = ["qemu-mps2-an386", "qemu-mps2-an500", "qemu-mps3-an547", "qemu-netduinoplus2"]
+BOARDS = ["qemu-mps2-an385", "qemu-mps2-an386", "qemu-mps2-an500", "qemu-mps3-an547",
+          "qemu-netduinoplus2"]
 PROGRAM = small_program()
 
 

@@ -16,7 +16,7 @@ from tests.fakes.serial_boards import needs, write_program
 from tests.program.programs import Builder
 
 pytestmark = pytest.mark.emulated
-BOARDS = ["qemu-mps2-an386", "qemu-mps2-an500", "qemu-mps3-an547"]
+BOARDS = ["qemu-mps2-an385", "qemu-mps2-an386", "qemu-mps2-an500", "qemu-mps3-an547"]
 FAR = 2**29 - 1  # the largest threshold
 
 
