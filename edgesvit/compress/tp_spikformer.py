@@ -1,9 +1,10 @@
 """TP-Spikformer (ICLR 2026, arXiv 2603.00527): tokens that carry little stop early.
 
 The paper sets the share of every block by hand. Here are its authors' presets, and a search in
-their place: the block goes down a step that loses least accuracy for each synaptic operation saved.
+their place: of all ways to stop more tokens, the one that loses least accuracy for each of them.
 """
 
+import itertools
 from collections.abc import Callable
 
 import msgspec
@@ -13,6 +14,7 @@ from edgesvit.compress.setting import Setting, apply
 from edgesvit.compress.tokens import average_kept, shares_of
 from edgesvit.cost.operations import work
 from edgesvit.errors import UsageError
+from edgesvit.models.config.token_pruning import token_blocks
 
 STEP = 0.1
 COUNTED_IMAGES = 4  # of which synaptic operations are counted
@@ -90,12 +92,15 @@ def uniform(config: msgspec.Struct, share: float) -> Setting:
 def search(judge: Judge, keep: float, max_drop: float | None = None, step: float = STEP,
            monotone: bool = True, note: Callable[[str], None] = lambda line: None,
            start: Setting | None = None) -> Found:
-    """Lower the shares of blocks, one step after the other, until the average kept is `keep`.
+    """Lower the shares of blocks, one move after the other, until the average kept is `keep`.
 
-    Each move is the one that loses least accuracy for each synaptic operation it saves; scoring the
-    tokens costs operations too. With `monotone`, a prior of the paper, no block works on a smaller
-    share than the next one. Stops early, at the last good setting, where `max_drop` points of
-    accuracy are lost. The settings' other parts are those of `start`.
+    Each move takes one block one, two, four ... steps down; the one that loses least accuracy for
+    what it takes off the average is done. (Several steps at once, as a block may lose no more with
+    a tenth of its tokens than with nine tenths.) With `monotone`, a prior of the paper, no block
+    works on a smaller share than the next one of its stage; between stages the prior does not hold,
+    as the early ones have four times the tokens to spare. Stops early, at the last good setting,
+    where every move loses more than `max_drop` points of accuracy. The settings' other parts are
+    those of `start`.
     """
     if not 0 < keep <= 1:
         raise UsageError(f"{keep:g} of the tokens cannot be kept", "choose more than 0, at most 1")
@@ -103,22 +108,23 @@ def search(judge: Judge, keep: float, max_drop: float | None = None, step: float
     counter = _Counter(judge)
     whole, sops = judge(here), counter(here)
     steps: list[Step] = []
-    verdict, now = whole, sops
-    while counter.kept(here) > keep + 1e-9:
-        moves = _moves(here, shares_of(judge.card.config), step, monotone)
-        if not moves:
-            break
+    verdict, now = whole, counter.kept(here)
+    while now > keep + 1e-9:
+        moves = _moves(here, judge.card.config, step, monotone,
+                       lambda setting: counter.kept(setting) <= keep + 1e-9)
         options = [msgspec.structs.replace(here, tokens=here.tokens | move) for move in moves]
-        verdicts, counts = judge.many(options), [counter(option) for option in options]
-        best = min(range(len(moves)), key=lambda i: _price(verdict, now, verdicts[i], counts[i]))
-        if max_drop is not None and whole.accuracy - verdicts[best].accuracy > max_drop:
+        verdicts, kept = judge.many(options), [counter.kept(option) for option in options]
+        allowed = [i for i in range(len(moves))
+                   if max_drop is None or whole.accuracy - verdicts[i].accuracy <= max_drop]
+        if not allowed:
             break
-        here, verdict, now = options[best], verdicts[best], counts[best]
+        best = min(allowed, key=lambda i: _price(verdict, now, verdicts[i], kept[i]))
+        here, verdict, now = options[best], verdicts[best], kept[best]
         [(block, share)] = moves[best].items()
-        steps.append(Step(block, share, counter.kept(here), now, verdict))
-        note(f"{block} to {share:.2f} of its tokens: {steps[-1].average_kept:.3f} kept on average, "
-             f"{verdict.accuracy:.2f} %, {now / 1e6:.2f} M SOPs")
-    return Found(here, verdict, counter.kept(here), whole, sops, tuple(steps))
+        steps.append(Step(block, share, now, counter(here), verdict))
+        note(f"{block} to {share:.2f} of its tokens: {now:.3f} kept on average, "
+             f"{verdict.accuracy:.2f} %, {steps[-1].sops / 1e6:.2f} M SOPs")
+    return Found(here, verdict, now, whole, sops, tuple(steps))
 
 
 class _Counter:
@@ -136,21 +142,27 @@ class _Counter:
         return average_kept(card.config)
 
 
-def _moves(here: Setting, whole: dict[str, float], step: float, monotone: bool
-           ) -> list[dict[str, float]]:
-    """One block each, a step further down; never to nothing."""
-    shares = whole | here.tokens
-    names, moves = list(shares), []
-    for i, name in enumerate(names):
-        lower = round(shares[name] - step, 6)
-        behind = shares[names[i + 1]] if i + 1 < len(names) else 0.0
-        if lower > 0 and (not monotone or lower >= behind - 1e-9):
-            moves.append({name: lower})
+def _moves(here: Setting, config: msgspec.Struct, step: float, monotone: bool,
+           enough: Callable[[Setting], bool]) -> list[dict[str, float]]:
+    """Of each block the shares one, two, four ... steps down, or just `enough`; never nothing."""
+    shares, blocks = shares_of(config) | here.tokens, token_blocks(config)
+    moves = []
+    for block, behind in itertools.zip_longest(blocks, blocks[1:]):
+        bound = monotone and behind is not None and behind.grid == block.grid
+        least = shares[behind.name] - 1e-9 if bound else 1e-6
+        for n in itertools.count(1):
+            move = {block.name: round(shares[block.name] - n * step, 6)}
+            if move[block.name] < least:
+                break
+            last = enough(msgspec.structs.replace(here, tokens=here.tokens | move))
+            if last or n.bit_count() == 1:
+                moves.append(move)
+            if last:
+                break
     return moves
 
 
-def _price(before: Verdict, sops: float, after: Verdict, left: float) -> tuple[float, float]:
-    """Accuracy lost for an operation saved; what saves nothing comes last."""
-    saved = sops - left
-    lost = before.accuracy - after.accuracy
-    return (lost / saved if saved > 0 else float("inf"), left)
+def _price(before: Verdict, kept: float, after: Verdict, left: float) -> tuple[float, float]:
+    """Accuracy lost for each token; what stops none (a step of a few tokens) comes last."""
+    stopped, lost = kept - left, before.accuracy - after.accuracy
+    return (lost / stopped if stopped > 0 else float("inf"), left)
