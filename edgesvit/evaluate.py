@@ -8,7 +8,8 @@ import numpy as np
 from edgesvit.boards.local import HostProgram
 from edgesvit.data.dataset import Dataset
 from edgesvit.errors import UsageError
-from edgesvit.program.build import build, takes_events
+from edgesvit.models.config import takes_events
+from edgesvit.program.build import build
 from edgesvit.program.file import to_bytes
 from edgesvit.program.interpret import run
 from edgesvit.program.ops import Check, Program

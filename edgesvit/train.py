@@ -12,7 +12,7 @@ from edgesvit.batches import Batches, evaluate
 from edgesvit.data import Dataset, load
 from edgesvit.disk import append_line, read_lines, write_atomic
 from edgesvit.errors import UsageError
-from edgesvit.models.config import AnyConfig
+from edgesvit.models.config import AnyConfig, with_time_steps
 from edgesvit.run_folder import ModelCard, RunFolder
 from edgesvit.training.fake_quantize import fake_quantized_accuracy
 from edgesvit.training.ranks import Ranks, joined
@@ -92,7 +92,10 @@ def _prepare(settings: TrainSettings, world: int
         _check_same_task(card, dataset, settings)
         # The parent's first layer has learned on pixels normalised its way.
         dataset = dataclasses.replace(dataset, mean=card.mean, std=card.std)
-        return dataset, card.config, parent.weights_sha256(), card.layer_bits
+        config = card.config
+        if settings.time_steps is not None:
+            config = with_time_steps(config, settings.time_steps)
+        return dataset, config, parent.weights_sha256(), card.layer_bits
     return dataset, new_config(settings.architecture, dataset), "", {}
 
 

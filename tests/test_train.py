@@ -17,7 +17,7 @@ from edgesvit.data import load  # noqa: E402
 from edgesvit.disk import append_line, read_lines  # noqa: E402
 from edgesvit.evaluate import integer_accuracy, program_of  # noqa: E402
 from edgesvit.models.checkpoints import model_from_arrays  # noqa: E402
-from edgesvit.models.config import SdtV2Config  # noqa: E402
+from edgesvit.models.config import SdtV2Config, with_time_steps  # noqa: E402
 from edgesvit.models.families import build  # noqa: E402
 from edgesvit.run_folder import RunFolder  # noqa: E402
 from edgesvit.train import (  # noqa: E402
@@ -171,6 +171,16 @@ def test_fine_tuning_needs_the_same_task_and_no_shape(settings, tmp_path):
         train(other)
     with pytest.raises(UsageError, match="takes 8x8x1 images of 2 classes, digits has 8x8x1 of 10"):
         train(changed(other, architecture=None, data="digits"))
+
+
+def test_fine_tuning_at_other_time_steps(settings, tmp_path):
+    parent = train(changed(settings, epochs=1))
+    start = changed(settings, run=str(tmp_path / "child"), start=settings.run, architecture=None,
+                    epochs=1)
+    child = train(changed(start, time_steps=3))
+    assert child.card().config == with_time_steps(parent.card().config, 3)
+    with pytest.raises(UsageError, match="was begun with time_steps 3, not 2"):
+        train(changed(start, time_steps=2))
 
 
 def test_a_folder_with_another_model_is_left_alone(settings):

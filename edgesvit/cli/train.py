@@ -41,7 +41,7 @@ SHAPE = ("family", "dim", "depth", "heads", "time_steps", "levels", "mlp_ratio",
               help="Transformer blocks, over all stages.")
 @click.option("--heads", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--time-steps", type=click.IntRange(1, 8), default=4, show_default=True,
-              help="T; not of sdt_v3.")
+              help="T; not of sdt_v3. With --from: another T than its.")
 @click.option("--levels", type=click.IntRange(1, 255), default=4, show_default=True,
               help="Highest level of a neuron; sdt_v3 only.")
 @click.option("--mlp-ratio", type=click.IntRange(1), default=4, show_default=True)
@@ -99,6 +99,8 @@ def train(ctx: click.Context, as_json: bool, **options) -> None:
     shape = {name: options.pop(name) for name in SHAPE}
     shape["stem"] = _stem(shape["stem"])
     options["weight_bits"] = options["weight_bits"] or 0
+    if "start" in given and "time_steps" in given:  # of a model's shape it alone can change
+        options["time_steps"] = shape["time_steps"]
     settings = TrainSettings(architecture=_architecture(Architecture, shape, given), **options)
     try:
         with _bar() as show:
@@ -114,7 +116,7 @@ def _architecture(kind: type, shape: dict, given: set[str]):
     """None when fine-tuning, where the shape is the parent's; typed shape options clash there."""
     if "start" not in given:
         return kind(**shape)
-    clash = sorted(given & set(SHAPE))
+    clash = sorted(given & set(SHAPE) - {"time_steps"})
     if clash:
         raise UsageError(f"--{clash[0].replace('_', '-')} cannot change the model of --from",
                          "leave it away, or train a new model without --from")

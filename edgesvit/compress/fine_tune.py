@@ -6,6 +6,7 @@ import msgspec
 
 from edgesvit.compress.watch import Watch, quiet
 from edgesvit.errors import UsageError
+from edgesvit.models.config import takes_events
 from edgesvit.run_folder import RunFolder
 from edgesvit.training.settings import Progress, TrainSettings
 
@@ -34,7 +35,6 @@ def taught(start: RunFolder, to: RunFolder, parent: RunFolder, spec: str, epochs
 
     Goes on where an earlier call was stopped.
     """
-    from edgesvit.program.build import takes_events
     from edgesvit.train import train
 
     if takes_events(parent.card().config):

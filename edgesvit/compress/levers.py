@@ -8,7 +8,7 @@ import numpy as np
 from edgesvit.compress import channels, precision, tokens
 from edgesvit.compress.channels import Weights
 from edgesvit.compress.setting import Setting
-from edgesvit.program.build import takes_events
+from edgesvit.models.config import takes_events
 from edgesvit.run_folder import ModelCard
 
 KINDS = ("channels", "bits", "tokens", "depth", "time")

@@ -11,9 +11,7 @@ import msgspec
 import numpy as np
 
 from edgesvit.compress import precision
-from edgesvit.errors import UsageError
-from edgesvit.models.config import AnyConfig
-from edgesvit.program.build import takes_events
+from edgesvit.models.config import with_time_steps
 from edgesvit.run_folder import ModelCard
 
 Weights = Mapping[str, np.ndarray]
@@ -62,7 +60,7 @@ def apply(setting: Setting, card: ModelCard, weights: Weights
         from edgesvit.compress import tokens
         config = tokens.with_shares(config, setting.tokens)
     if setting.time_steps is not None:
-        config = _with_steps(config, setting.time_steps)
+        config = with_time_steps(config, setting.time_steps)
     if setting.threshold_scale != 1:
         config = msgspec.structs.replace(config, **{
             name: setting.threshold_scale * getattr(config, name)
@@ -76,10 +74,3 @@ def apply(setting: Setting, card: ModelCard, weights: Weights
             weights[name] = precision.fixed_point(weights[name], bits, truncate)
     return msgspec.structs.replace(card, config=config, layer_bits=layer_bits,
                                    metrics={}), weights
-
-
-def _with_steps(config: AnyConfig, steps: int) -> AnyConfig:
-    if not hasattr(config, "time_steps") or takes_events(config):
-        raise UsageError("the time steps of this model cannot be chosen: its neurons have levels, "
-                         "or its input has frames", "leave the time steps out of the search")
-    return msgspec.structs.replace(config, time_steps=steps)

@@ -10,7 +10,8 @@ from edgesvit.architecture import Architecture
 class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides the result of a training; a resumed run must have the same.
 
-    A new model needs `architecture`, fine-tuning takes the model of the run folder `start`.
+    A new model needs `architecture`, fine-tuning takes the model of the run folder `start`, at T =
+    `time_steps` (None: its own).
     `shift_px` moves every image at random, `flip` mirrors (None: for photos only), `cutout_px` is
     the side of a square set to the mean, `crop_share` below 1 stretches a part of at least this
     share of the image over all of it, `ema` averages the weights over about 1 / (1 - ema) steps;
@@ -24,6 +25,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     architecture: Architecture | None = None
     start: str = ""
+    time_steps: int | None = None
     epochs: int = 20
     batch_size: int = 64
     optimizer: Literal["adamw", "lamb"] = "adamw"

@@ -49,12 +49,12 @@ def test_the_answer_is_on_stdout_and_progress_on_stderr(few, tmp_path, capsys):
     assert "epoch 2/2" in err
     tuned = tmp_path / "tuned"
     code = edgesvit("train", "--data", few, "--run", tuned, "--from", run, "--epochs", 1,
-                    "--no-flip")
+                    "--time-steps", 3, "--no-flip")
     out, err = capsys.readouterr()
     assert code == 0, err
-    assert "spikformer, 7,464 parameters, 2 heads, 2 time steps" in out and "float accuracy" in out
+    assert "spikformer, 7,464 parameters, 2 heads, 3 time steps" in out and "float accuracy" in out
     assert RunFolder(tuned).card().parent == RunFolder(run).weights_sha256()
-    assert RunFolder(tuned).card().command.endswith("--epochs 1 --no-flip")
+    assert RunFolder(tuned).card().command.endswith("--epochs 1 --time-steps 3 --no-flip")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from edgesvit.models.config import (
     SdtV3Config,
     SdtV3LargeConfig,
     SpikformerConfig,
+    takes_events,
 )
 from edgesvit.program.build.classifier import classify
 from edgesvit.program.build.emitter import Emitter, Weights
@@ -35,11 +36,6 @@ FAMILIES: dict[type, Callable[[Emitter], Value | tuple[Value, ...]]] = {
     SdtV3Config: emit_sdt_v3,
     SdtV3LargeConfig: emit_sdt_v3_large,
 }
-
-
-def takes_events(config: AnyConfig) -> bool:
-    """Whether the model reads event frames [T, H, W, C] instead of one image."""
-    return getattr(config, "form", "") == "dvs" or getattr(config, "events", False)
 
 
 def build(config: AnyConfig, weights: Weights, mean: Sequence[float], std: Sequence[float],
