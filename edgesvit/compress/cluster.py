@@ -20,7 +20,7 @@ def on_cluster(address: str) -> Iterator[None]:
     try:
         from distributed import Client
     except ModuleNotFoundError:
-        raise UsageError("--cluster needs Dask", "pip install distributed") from None
+        raise UsageError("--cluster needs Dask", "pip install 'edgesvit[cluster]'") from None
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=True)
     except (OSError, ValueError) as error:

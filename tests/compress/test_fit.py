@@ -184,7 +184,8 @@ def test_ctrl_c_keeps_the_best_so_far(tmp_path):
 
 
 def test_a_cluster_gives_the_same_answers(judge, tmp_path):
-    distributed = pytest.importorskip("distributed", reason="no Dask here")
+    distributed = pytest.importorskip(
+        "distributed", reason="needs Dask: pip install 'edgesvit[cluster]'")
     settings = [Setting(time_steps=t) for t in (1, 2, 3)]
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True,
                                   dashboard_address=None) as workers:
