@@ -33,12 +33,12 @@ def lower(program: Path, target: Target, mode: str = "", images: np.ndarray | No
                     arguments=("--threads", THREADS, program.name, IMAGES))
 
 
-def linux_runner(target: Target) -> Path:
-    """The static board runner for a Linux target; runs on any kernel and libc."""
+def linux_runner(target: Target, extra_flags: tuple[str, ...] = ("-O3", "-static")) -> Path:
+    """The board runner for a Linux target; being static, it runs on any kernel and libc."""
     sources, headers = linux_sources()
     folder = shipped("firmware") / "linux"
     compiler = "aarch64-linux-gnu-gcc" if "aarch64" in target.isa else "cc"
-    flags = [*STRICT, "-D_GNU_SOURCE", "-O3", "-static", "-pthread", *target.compiler_flags,
+    flags = [*STRICT, "-D_GNU_SOURCE", *extra_flags, "-pthread", *target.compiler_flags,
              *includes()]
     own = [folder / name for name in ("runner.c", "probe.c", "windows.c", "layers.c")]
     return build(compiler, [*own, *sources], flags, "edgesvit-runner", headers)

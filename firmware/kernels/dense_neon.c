@@ -63,11 +63,16 @@ INLINE void multiply_tile(const esv_dense *layer, const int16_t *weight, const i
     }
 }
 
+/* sum += w * x[lane] modulo 2^16. The intrinsic is written in C's signed arithmetic, which may not
+ * wrap, and of unsigned sums GCC 12 makes separate products and additions. */
+#define MULTIPLY_ADD(sum, w, x, lane)                                                              \
+    __asm__("mla %0.8h, %1.8h, %2.h[%3]" : "+w"(sum) : "w"(w), "x"(x), "i"(lane))
+
 #define MULTIPLY_NARROW(lane)                                                                      \
     UNROLL for (uint32_t j = 0; j < halves; j++) {                                                 \
         int16x8_t w = vld1q_s16(weight + 16 * (lane) + 8 * j);                                     \
         UNROLL for (uint32_t r = 0; r < 4; r++) {                                                  \
-            sum[r][j] = vmlaq_lane_s16(sum[r][j], w, x[r], lane);                                  \
+            MULTIPLY_ADD(sum[r][j], w, x[r], lane);                                                \
         }                                                                                          \
     }
 

@@ -1,6 +1,7 @@
 """The Linux runner's kernels on several Arm processors: every variant, any number of threads."""
 
 import dataclasses
+import os
 import shutil
 import subprocess
 
@@ -24,22 +25,30 @@ from tests.program.programs import (
 )
 
 ROADS = ("neon+lists", "neon+dense")
+SANITIZE = ("-O1", "-g", "-w", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+            "-fno-omit-frame-pointer")
 
 
 @pytest.fixture(scope="module")
 def runner():
+    return built()
+
+
+def built(*flags):
     for program in ("qemu-aarch64", "aarch64-linux-gnu-gcc"):
         if not shutil.which(program):
             pytest.skip(f"needs {program}")
-    return linux_runner(load("qemu-user-a76"))
+    return linux_runner(load("qemu-user-a76"), *flags)
 
 
 def run(folder, runner, cpu, program, images, *options):
     file, data = folder / "p.esv", folder / "images.bin"
     file.write_bytes(to_bytes(program))
     data.write_bytes(images.tobytes())
-    return subprocess.run(["qemu-aarch64", "-cpu", cpu, runner, *options, file, data],
-                          capture_output=True, text=True, timeout=120)
+    # The sanitized runner alone needs libraries; its leak checker does not run under emulation.
+    return subprocess.run(["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", cpu, runner,
+                           *options, file, data], capture_output=True, text=True, timeout=120,
+                          env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"})
 
 
 # Cortex-A53 and A72 have no dot product: an instruction beyond Armv8.0 would be illegal there.
@@ -57,6 +66,23 @@ def test_logits_are_the_interpreters(tmp_path, runner, cpu, kernels, threads):
         assert board.logits.tolist() == [interpret(program, i).tolist() for i in images]
         named = board.environment["kernels"], board.environment["threads"]
         assert named == (kernels.partition("+")[0], threads)
+
+
+@pytest.mark.timeout(600)  # instrumented, the kernels take a minute or two to compile
+def test_no_bad_access_and_nothing_undefined(tmp_path):
+    runner = built(SANITIZE)
+    for make, seed in ((random_program, 0), (random_program, 8), (random_membrane_program, 2)):
+        program = make(seed)
+        images = np.stack([random_image(program, i) for i in range(2)])
+        expected = [interpret(program, i).tolist() for i in images]
+        for cpu, kernels, threads in (("cortex-a72", "neon+dense", "1"),
+                                      ("cortex-a72", "neon+lists", "3"),
+                                      ("cortex-a76", "neon+dense", "3")):
+            said = run(tmp_path, runner, cpu, program, images, "--kernels", kernels, "--threads",
+                       threads)
+            assert said.returncode == 0 and not said.stderr, said.stderr[-3000:]
+            board = read_runner(said.stdout.splitlines(), 2, cpu)
+            assert board.logits.tolist() == expected
 
 
 @pytest.mark.parametrize("options", [("--kernels", "avx2"), ("--kernels", "neon+fast"),
