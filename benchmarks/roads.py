@@ -1,9 +1,9 @@
-"""What spiking convolutions cost by lists and by dense products, and how well it is chosen.
+"""What spiking convolutions cost by lists, dense products and masks, and how well it is chosen.
 
     python benchmarks/roads.py [--cpu NAME,...] [--layers N] [--seed N] [--sweep]
 
 NAME is cortex-a76 or cortex-a72 (instructions under emulation), or avx2 or avx512 (nanoseconds
-here, one pinned core). N random layers are run by both roads. The prices of spike_prices_*.h beside
+here, one pinned core). N random layers are run by all roads. The prices of spike_prices_*.h beside
 the kernels are fitted to them, least squares of relative errors, and printed with what the built-in
 ones lose. --sweep shows both costs of some layers over the share of inputs that fire.
 """
@@ -30,6 +30,7 @@ ROUNDS = 15
 SPIKES, LEVELS, MEMBRANE = 1, 2, 4  # esv_kind
 INPUTS = ("SPIKES", "SPIKES_IN_LINES", "LEVELS", "LEVELS_IN_LINES", "LEVELS_OF_STEPS")
 MOST_KEPT = 1 << 16
+ROADS = ("lists", "products", "masks")
 
 
 class Shape(NamedTuple):
@@ -49,13 +50,13 @@ class Shape(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A layer with its entries of lists per input, both costs, and whether products were chosen."""
+    """A layer with its entries of lists per input, all costs, and the road that was chosen."""
 
     shape: Shape
     listed: float
-    lists: float
-    dense: float
-    chosen: bool
+    costs: tuple[float, float, float]  # ROADS; without masks lists in their place
+    masks: bool
+    chosen: int
 
 
 def program(arm: bool) -> Path:
@@ -91,7 +92,7 @@ def random_layers(seed: int, count: int) -> list[Shape]:
 
 
 def measure(cpu: str, layers: list[Shape]) -> list[Run]:
-    """Run every layer by both roads; the program fails where they write different bytes."""
+    """Run every layer by all roads; the program fails where they write different bytes."""
     text = "\n".join(" ".join(map(str, shape)) for shape in layers)
     arm = cpu in ARM
     path = program(arm)
@@ -107,8 +108,8 @@ def measure(cpu: str, layers: list[Shape]) -> list[Run]:
         said = subprocess.run(argv, input=text, capture_output=True, text=True, check=True).stdout
         rows = [tuple(map(int, line.split())) for line in said.splitlines()]
         counts = [int(line) for line in out.read_text().split()] if arm else [
-            n for row in rows for n in row[1:3]]
-    return [Run(shape, row[0] / 1e6, counts[2 * i], counts[2 * i + 1], bool(row[3]))
+            n for row in rows for n in row[1:4]]
+    return [Run(shape, row[0] / 1e6, tuple(counts[3 * i:3 * i + 3]), bool(row[4]), row[5])
             for i, (shape, row) in enumerate(zip(layers, rows, strict=True))]
 
 
@@ -133,7 +134,8 @@ def list_terms(run: Run) -> list[float]:
     patterns = s.max_level or sum(2 ** min(4, s.steps - g) - 1 for g in range(0, s.steps, 4))
     steps = positions * s.steps * tiles * s.convolutions
     entries = positions * rows * run.listed
-    return [0 if lines else positions, positions * s.convolutions,
+    sorting = positions * patterns if not s.max_level else 0 if lines else positions
+    return [sorting, positions * s.convolutions,
             s.side**2 * patterns if lines else positions * rows, entries,
             entries * tiles * s.convolutions, steps,
             steps if s.kind != SPIKES or s.pool else 0]
@@ -161,6 +163,20 @@ def dense_terms(run: Run, least: int) -> list[float]:
     return [s.convolutions * s.steps * term for term in step]
 
 
+def mask_terms(run: Run) -> list[float]:
+    """What each price of masks is multiplied with."""
+    s, (before, _) = run.shape, sizes(run.shape)
+    kinds = s.steps + min(s.steps - 1, 3)
+    rows, tiles, positions = s.kernel**2 * s.channels, -(-s.out_channels // 16), before**2
+    wide = -(-s.out_channels // 128) * s.convolutions
+    words = kinds * s.kernel * -(-s.kernel * s.channels // 64)
+    entries = positions * rows * run.listed * {3: 1.15, 4: 1.25}.get(s.steps, 1)
+    steps = positions * s.steps * tiles * s.convolutions
+    return [s.side * -(-s.side * s.channels // 16) * kinds, positions * wide,
+            positions * wide * words, entries * wide, entries * tiles * s.convolutions, steps,
+            steps if s.kind != SPIKES or s.pool else 0]
+
+
 def fit(terms: list[list[float]], costs: list[float]) -> np.ndarray:
     """Prices, none below 0, that make relative errors small; large errors count less."""
     a, y = np.array(terms, float), np.array(costs, float)
@@ -177,29 +193,33 @@ def show_fit(cpu: str, runs: list[Run]) -> None:
     least = {"cortex-a76": 4, "cortex-a72": 8}.get(cpu, 16)
     for kind in INPUTS:
         rows = [r for r in runs if input_kind(r.shape) == kind]
-        prices = fit([list_terms(r) for r in rows], [r.lists for r in rows])
+        prices = fit([list_terms(r) for r in rows], [r.costs[0] for r in rows])
         print(f"    [{kind}] = {{{', '.join(f'{p:.3g}' for p in prices)}}},")
-    prices = fit([dense_terms(r, least) for r in runs], [r.dense for r in runs])
+    prices = fit([dense_terms(r, least) for r in runs], [r.costs[1] for r in runs])
     print("    products:", ", ".join(f"{p:.3g}" for p in prices))
-    best = [min(r.lists, r.dense) for r in runs]
-    lost = [(r.dense if r.chosen else r.lists) / b for r, b in zip(runs, best, strict=True)]
-    lists = np.mean([r.lists / b for r, b in zip(runs, best, strict=True)])
-    print(f"{cpu}: {sum(r.chosen for r in runs)} of {len(runs)} layers by products. Times the cost "
-          f"of the best road: the choice {np.mean(lost):.3f}, {max(lost):.2f} at most; always "
-          f"lists {lists:.2f}")
+    if masked := [r for r in runs if r.masks]:
+        prices = fit([mask_terms(r) for r in masked], [r.costs[2] for r in masked])
+        print("    masks:", ", ".join(f"{p:.3g}" for p in prices))
+    best = [min(r.costs) for r in runs]
+    lost = [r.costs[r.chosen] / b for r, b in zip(runs, best, strict=True)]
+    lists = np.mean([r.costs[0] / b for r, b in zip(runs, best, strict=True)])
+    two = [min(r.costs[:2]) / b for r, b in zip(runs, best, strict=True)]
+    print(f"{cpu}: {sum(r.chosen == 1 for r in runs)} of {len(runs)} layers by products, "
+          f"{sum(r.chosen == 2 for r in runs)} by masks. Times the cost of the best road: the "
+          f"choice {np.mean(lost):.3f}, {max(lost):.2f} at most; always lists {lists:.2f}; the "
+          f"better of lists and products {np.mean(two):.2f}")
 
 
 def sweep(cpu: str) -> None:
-    """Both roads over the share of inputs that fire."""
+    """All roads over the share of inputs that fire."""
     shapes = [Shape(14, 512, 512), Shape(14, 512, 512, steps=4), Shape(14, 64, 64),
               Shape(28, 16, 32, 3, steps=2)]
     runs = measure(cpu, [s._replace(rate=rate) for s in shapes
                          for rate in (5, 15, 40, 60, 80, 100)])
-    print(table(("K to N, T", "not 0", "lists, k", "products, k", "lists / products", "chosen"),
+    print(table(("K to N, T", "not 0", *(f"{road}, k" for road in ROADS), "chosen"),
                 [(f"{r.shape.kernel**2 * r.shape.channels} to {r.shape.out_channels}, "
-                  f"{r.shape.steps}", f"{r.listed:.0%}", f"{r.lists / 1e3:.0f}",
-                  f"{r.dense / 1e3:.0f}", f"{r.lists / r.dense:.2f}",
-                  "products" if r.chosen else "lists") for r in runs]))
+                  f"{r.shape.steps}", f"{r.listed:.0%}",
+                  *(f"{cost / 1e3:.0f}" for cost in r.costs), ROADS[r.chosen]) for r in runs]))
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
-/* Spiking convolutions by both of their roads, lists and dense products, as a program to count
- * instructions of or to time.
+/* Spiking convolutions by all of their roads, lists, dense products and masks, as a program to
+ * count instructions of or to time.
  *
  *     roads ROUNDS [KERNELS] < LAYERS
  *
  * A layer is a line `side channels out_channels kernel stride pool time_steps max_level rate kind
  * convolutions`: square, padded by kernel / 2; max_level 0 is of spikes, rate is the share of inputs
  * that are not 0 in percent, kind what comes out (esv_kind), of as many equal convolutions. For each
- * it prints: entries of lists in millionths of the inputs, the least nanoseconds of ROUNDS by lists
- * and by products, and 1 if the automatic choice is products. Both must write the same bytes.
+ * it prints: entries of lists in millionths of the inputs, the least nanoseconds of ROUNDS by
+ * lists, products and masks, whether there are masks (else it is lists once more), and the automatic
+ * choice: 0, 1 or 2. All must write the same bytes.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,11 +19,12 @@
 #include "after.h"
 #include "crew.h"
 #include "spike_conv.h"
-#include "spike_dense.h"
+#include "spike_masks.h"
 #include "layer.h"
 
 #define MOST_CONVS 4
 #define LEVELS 4 /* that come out, where levels do */
+#define ONE 4096 /* of a membrane */
 
 typedef struct {
     uint32_t side, channels, out_channels, kernel, stride, pool, steps, max_level, rate, kind, convs;
@@ -32,11 +34,26 @@ typedef struct {
     esv_window window;
     esv_conv conv;
     esv_crew crew;
-    uint8_t *input, *out[2];
+    uint8_t *input, *out[3];
     void *scratch;
 } call;
 
-/* An input is steady: it fires at all steps or at any, and its levels are one apart at most. */
+/* Of a neuron that fires, under a current that is about the same at all steps. */
+static uint32_t random_code(uint32_t steps)
+{
+    uint32_t code = 0;
+    while (!code) {
+        int32_t current = ONE + random_gaussian(ONE * 8 / 10), v = 0;
+        for (uint32_t t = 0; t < steps; t++) {
+            v += (current + random_gaussian(ONE / 2) - v) >> 1;
+            code |= (uint32_t)(v >= ONE) << t;
+            v = v >= ONE ? 0 : v;
+        }
+    }
+    return code;
+}
+
+/* Levels are steady: at any step they may be one less. */
 static void fill_input(const shape *s, call *c)
 {
     uint32_t count = s->side * s->side * s->channels, planes = s->max_level ? s->steps : 1;
@@ -45,13 +62,15 @@ static void fill_input(const shape *s, call *c)
         if (random_bits() % 100 >= s->rate) {
             continue;
         }
-        uint32_t all = (1u << s->steps) - 1, steps = random_bits() % 2 ? all : random_bits() & all;
-        uint32_t level = 1 + random_bits() % (s->max_level + !s->max_level);
-        for (uint32_t t = 0; s->max_level && t < s->steps; t++) {
-            uint32_t now = level - (steps >> t & 1);
-            c->input[t * count + i] = (uint8_t)(s->steps == 1 ? level : now);
+        if (!s->max_level) {
+            c->input[i] = (uint8_t)random_code(s->steps);
+            continue;
         }
-        c->input[i] = (uint8_t)(s->max_level ? c->input[i] : steps);
+        uint32_t less = s->steps == 1 || random_bits() % 2 ? 0 : random_bits();
+        uint32_t level = 1 + random_bits() % s->max_level;
+        for (uint32_t t = 0; t < s->steps; t++) {
+            c->input[t * count + i] = (uint8_t)(level - (less >> t & 1));
+        }
     }
 }
 
@@ -126,7 +145,7 @@ static void open_layer(const shape *s, const char *name, call *c)
     c->conv.prepared = prepared;
     c->scratch = take_64(esv_spike_conv_scratch(&c->window, levels));
     c->crew = (esv_crew){.kernel = kernel, .members = 1, .work = take_64(work), .work_bytes = work};
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < 3; i++) {
         c->out[i] = take_64(out_bytes(s, &c->conv.after));
     }
 }
@@ -155,6 +174,15 @@ static int64_t run(call *c, uint32_t convs, int levels, enum esv_road road, uint
     return least;
 }
 
+static enum esv_road choose(const call *c, uint32_t convs, int levels)
+{
+    esv_conv conv[MOST_CONVS];
+    for (uint32_t i = 0; i < convs; i++) {
+        conv[i] = c->conv;
+    }
+    return esv_spike_choose(&c->window, conv, convs, levels, c->input, &c->crew);
+}
+
 int main(int count, char **words)
 {
     uint32_t rounds = count > 1 ? (uint32_t)atoi(words[1]) : 1;
@@ -166,15 +194,20 @@ int main(int count, char **words)
                  &s.convs) == 11) {
         int levels = s.max_level > 0;
         open_layer(&s, count > 2 ? words[2] : NULL, &c);
-        int64_t lists = run(&c, s.convs, levels, ESV_LISTS_ALONE, c.out[0], rounds);
-        int64_t dense = run(&c, s.convs, levels, ESV_DENSE_ALONE, c.out[1], rounds);
-        size_t bytes = out_bytes(&s, &c.conv.after);
+        int masks = esv_spike_takes_masks(&c.window, &c.conv, 1, levels, &c.crew);
+        const enum esv_road roads[] = {ESV_LISTS_ALONE, ESV_DENSE_ALONE,
+                                       masks ? ESV_MASKS_FIRST : ESV_LISTS_ALONE};
+        printf("%.0f", 1e6 * (double)esv_spike_listed(&c.window, levels, c.input));
+        for (uint32_t i = 0; i < 3; i++) {
+            printf(" %" PRId64, run(&c, s.convs, levels, roads[i], c.out[i], rounds));
+        }
         c.crew.road = ESV_ANY_ROAD;
-        printf("%.0f %" PRId64 " %" PRId64 " %d\n",
-               1e6 * (double)esv_spike_listed(&c.window, levels, c.input), lists, dense,
-               esv_spike_chooses_dense(&c.window, &c.conv, 1, levels, c.input, &c.crew));
-        if (memcmp(c.out[0], c.out[1], bytes)) {
-            fprintf(stderr, "lists and products differ\n");
+        enum esv_road chosen = choose(&c, s.convs, levels);
+        printf(" %d %d\n", masks,
+               chosen == ESV_DENSE_ALONE ? 1 : chosen == ESV_MASKS_FIRST ? 2 : 0);
+        size_t bytes = out_bytes(&s, &c.conv.after);
+        if (memcmp(c.out[0], c.out[1], bytes) || memcmp(c.out[0], c.out[2], bytes)) {
+            fprintf(stderr, "the roads differ\n");
             return 1;
         }
     }

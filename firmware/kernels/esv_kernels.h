@@ -60,7 +60,7 @@ typedef struct {
 } esv_conv;
 
 /* How spiking convolutions are computed where there is a choice. */
-enum esv_road { ESV_ANY_ROAD, ESV_LISTS_ALONE, ESV_DENSE_ALONE };
+enum esv_road { ESV_ANY_ROAD, ESV_LISTS_ALONE, ESV_DENSE_ALONE, ESV_MASKS_FIRST };
 
 /* Memory and threads beyond the arena, where there are some. `run` calls part(context, i, member)
  * for every i below parts, each once, at most one at a time for a member; NULL: all by member 0. */

@@ -1,7 +1,6 @@
-/* Whether a spiking convolution is computed from lists or as a dense product. */
+/* Whether a spiking convolution is computed from lists, from masks or as a dense product. */
 #include "bytes16.h"
-#include "spike_dense.h"
-#include "spike_layer.h"
+#include "spike_masks.h"
 
 typedef int esv_not_empty; /* on other processors */
 
@@ -15,9 +14,18 @@ typedef int esv_not_empty; /* on other processors */
 #define PIECE 64u
 #define MOST_PIECES 16u /* 16 bits hold the sums of a lane, whatever is there */
 
-/* sum += entries of the lists of a whole piece: one for each input that is not 0, of levels of
- * several steps one for each of 1, 2, ... that it reaches. */
-static halves8 look(const uint8_t *input, size_t plane, uint32_t planes, halves8 sum)
+/* sum += inputs of a whole piece that are not 0, in each lane. */
+static ESV_INLINE bytes16 look_at_spikes(const uint8_t *input, bytes16 sum)
+{
+    for (uint32_t i = 0; i < PIECE; i += sizeof sum) {
+        sum -= (bytes16)(load16(input + i) != 0); /* all ones where it is so */
+    }
+    return sum;
+}
+
+/* sum += entries of the lists of a whole piece of levels of several steps: of each input as many as
+ * its highest level. */
+static halves8 look_at_levels(const uint8_t *input, size_t plane, uint32_t planes, halves8 sum)
 {
     for (uint32_t i = 0; i < PIECE; i += sizeof sum) {
         bytes16 most = load16(input + i);
@@ -25,7 +33,6 @@ static halves8 look(const uint8_t *input, size_t plane, uint32_t planes, halves8
             bytes16 level = load16(input + t * plane + i), more = (bytes16)(level > most);
             most = (level & more) | (most & ~more);
         }
-        most = planes > 1 ? most : (bytes16)(most != 0) & 1;
         sum += ((halves8)most & 255) + ((halves8)most >> 8);
     }
     return sum;
@@ -54,9 +61,16 @@ float esv_spike_listed(const esv_window *w, int levels, const uint8_t *input)
         return (float)look_at_few(input, plane, planes) / (float)plane;
     }
     halves8 sum = {0};
+    bytes16 spikes = {0};
     for (uint32_t i = 0; i < pieces; i++) {
-        sum = look(input + (size_t)plane * i / pieces / PIECE * PIECE, plane, planes, sum);
+        const uint8_t *piece = input + (size_t)plane * i / pieces / PIECE * PIECE;
+        if (planes > 1) {
+            sum = look_at_levels(piece, plane, planes, sum);
+        } else {
+            spikes = look_at_spikes(piece, spikes);
+        }
     }
+    sum += ((halves8)spikes & 255) + ((halves8)spikes >> 8);
     for (uint32_t i = 0; i < 8; i++) {
         all += sum[i];
     }
@@ -75,8 +89,8 @@ static uint32_t tiles_of(uint32_t channels)
 
 /* What lists cost, in a unit of the processor's. */
 typedef struct {
-    float position; /* each one of the output, or before pooling */
-    float each;     /* the same for each convolution */
+    float position; /* each one of the output, or before pooling; of spikes for each pattern */
+    float each;     /* the same without patterns, for each convolution */
     float sort;     /* each pattern of each input pixel where image rows are sorted, or else each
                      * input of each position */
     float entry;    /* each entry of a position's lists */
@@ -95,6 +109,17 @@ typedef struct {
     float expand;   /* a weight */
     float after;    /* as that of lists, of each token that comes out */
 } dense_prices;
+
+/* What masks cost in the same unit. */
+typedef struct {
+    float line;     /* 16 codes, for each kind of mask */
+    float position; /* of the output, or before pooling, for each 128 channels */
+    float word;     /* a look at up to 64 inputs of one kind in an image row, for each 128 channels */
+    float entry;    /* each bit that is set, for each 128 channels */
+    float add;      /* the same, for each 16 channels */
+    float step;     /* as that of lists */
+    float after;
+} masks_prices;
 
 enum input { SPIKES, SPIKES_IN_LINES, LEVELS, LEVELS_IN_LINES, LEVELS_OF_STEPS };
 
@@ -126,9 +151,9 @@ static float patterns_of(const esv_window *w, int levels)
 
 typedef struct {
     float always, listed; /* of each entry that an input has on average */
-} lists_cost;
+} road_cost;
 
-static lists_cost cost_of_lists(const esv_window *w, int levels, const esv_spike_variant *k,
+static road_cost cost_of_lists(const esv_window *w, int levels, const esv_spike_variant *k,
                                 const esv_conv *conv, uint32_t count)
 {
     enum input kind = input_of(w, levels);
@@ -136,9 +161,10 @@ static lists_cost cost_of_lists(const esv_window *w, int levels, const esv_spike
     int lines = kind == SPIKES_IN_LINES || kind == LEVELS_IN_LINES;
     float rows = (float)esv_spike_rows(w), pixels = (float)(w->height * w->width);
     float positions = (float)(esv_dense_size(w->height, w) * esv_dense_size(w->width, w));
-    lists_cost cost = {
-        positions * p->position +
-            p->sort * (lines ? pixels * patterns_of(w, levels) : positions * rows),
+    float patterns = patterns_of(w, levels);
+    road_cost cost = {
+        positions * (levels ? 1 : patterns) * p->position +
+            p->sort * (lines ? pixels * patterns : positions * rows),
         p->entry * positions * rows,
     };
     for (uint32_t i = 0; i < count; i++) {
@@ -182,6 +208,39 @@ static float cost_of_dense(const esv_window *w, int levels, const esv_spike_vari
     return w->time_steps * step + p->expand * (float)(weights_of(w, channels) * expanded);
 }
 
+/* Kinds of masks, and how many of them an input that fires is in, about. */
+static uint32_t kinds_of(uint32_t steps)
+{
+    return steps + (steps > 1) + (steps > 2) + (steps > 3);
+}
+
+static float entries_of(uint32_t steps)
+{
+    return steps < 3 ? 1 : steps == 3 ? 1.15f : 1.25f;
+}
+
+static road_cost cost_of_masks(const esv_window *w, const esv_spike_variant *k,
+                               const esv_conv *conv, uint32_t count)
+{
+    const masks_prices *p = masks_prices_of(k);
+    float kinds = (float)kinds_of(w->time_steps), rows = (float)esv_spike_rows(w);
+    float chunks = (float)(w->height * ((w->width * w->channels + 15u) / 16));
+    float positions = (float)(esv_dense_size(w->height, w) * esv_dense_size(w->width, w));
+    float words = kinds * (float)(w->kernel * ((w->kernel * w->channels + 63u) / 64));
+    float entries = positions * rows * entries_of(w->time_steps);
+    road_cost cost = {chunks * kinds * p->line, 0};
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t channels = conv[i].after.channels;
+        float tiles = (float)tiles_of(channels), wide = (float)((channels + 127) / 128);
+        int fused = conv[i].after.kind == ESV_SPIKES && !w->pool;
+        float step = p->step + (fused ? 0 : p->after);
+        cost.always += positions * (wide * (p->position + words * p->word) +
+                                    tiles * step * w->time_steps);
+        cost.listed += entries * (wide * p->entry + tiles * p->add);
+    }
+    return cost;
+}
+
 /* No input has more entries. */
 static float most_listed(const esv_window *w, int levels)
 {
@@ -194,7 +253,7 @@ int esv_spike_keeps_dense(const esv_window *w, int levels, const esv_conv *conv,
     if (!k->weight_bytes || weights_of(w, conv->after.channels) > MOST_KEPT) {
         return 0;
     }
-    lists_cost lists = cost_of_lists(w, levels, k, conv, 1);
+    road_cost lists = cost_of_lists(w, levels, k, conv, 1);
     return cost_of_dense(w, levels, k, conv, 0) <
            lists.always + lists.listed * most_listed(w, levels);
 }
@@ -208,30 +267,41 @@ uint64_t esv_spike_planned_work(const esv_window *w, int levels, const esv_spike
     return esv_spike_dense_work(w, levels, channels, k, 0);
 }
 
-/* Inputs are looked at only where that can make a difference. */
-static int cheaper(const esv_window *w, const esv_conv *conv, uint32_t count, int levels,
-                   const uint8_t *input, const esv_crew *crew)
+enum { LISTS, PRODUCTS, MASKS, ROADS };
+
+static uint32_t cheapest(const road_cost cost[ROADS], float listed)
 {
-    const esv_spike_variant *k = crew->kernel;
-    uint32_t parts = esv_dense_parts(crew, w->out_height);
-    float dense = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        int kept = esv_spike_dense_prepared(w, &conv[i], k) != NULL;
-        dense += cost_of_dense(w, levels, k, &conv[i], kept ? 0 : parts);
+    uint32_t best = LISTS;
+    float least = cost[LISTS].always + cost[LISTS].listed * listed;
+    for (uint32_t road = PRODUCTS; road < ROADS; road++) {
+        float price = cost[road].always + cost[road].listed * listed;
+        if (price < least) {
+            best = road;
+            least = price;
+        }
     }
-    lists_cost lists = cost_of_lists(w, levels, k, conv, count);
-    if (dense < lists.always || dense >= lists.always + lists.listed * most_listed(w, levels)) {
-        return dense < lists.always;
-    }
-    return dense < lists.always + lists.listed * esv_spike_listed(w, levels, input);
+    return best;
 }
 
-int esv_spike_chooses_dense(const esv_window *w, const esv_conv *conv, uint32_t count, int levels,
-                            const uint8_t *input, const esv_crew *crew)
+static const enum esv_road roads[ROADS] = {ESV_LISTS_ALONE, ESV_DENSE_ALONE, ESV_MASKS_FIRST};
+
+enum esv_road esv_spike_choose(const esv_window *w, const esv_conv *conv, uint32_t count,
+                               int levels, const uint8_t *input, const esv_crew *crew)
 {
-    if (!esv_dense_runs(crew) || crew->road == ESV_LISTS_ALONE) {
-        return 0;
+    if (!esv_dense_runs(crew) || crew->road != ESV_ANY_ROAD) {
+        return esv_dense_runs(crew) ? crew->road : ESV_LISTS_ALONE;
     }
-    return crew->road == ESV_DENSE_ALONE || cheaper(w, conv, count, levels, input, crew);
+    const esv_spike_variant *k = crew->kernel;
+    uint32_t parts = esv_dense_parts(crew, w->out_height);
+    road_cost cost[ROADS] = {cost_of_lists(w, levels, k, conv, count)};
+    for (uint32_t i = 0; i < count; i++) {
+        int kept = esv_spike_dense_prepared(w, &conv[i], k) != NULL;
+        cost[PRODUCTS].always += cost_of_dense(w, levels, k, &conv[i], kept ? 0 : parts);
+    }
+    cost[MASKS] = esv_spike_takes_masks(w, conv, count, levels, crew)
+                      ? cost_of_masks(w, k, conv, count) : cost[LISTS];
+    /* Costs grow evenly with what fires: the input is looked at only where that can decide. */
+    uint32_t none = cheapest(cost, 0), all = cheapest(cost, most_listed(w, levels));
+    return roads[none == all ? none : cheapest(cost, esv_spike_listed(w, levels, input))];
 }
 #endif

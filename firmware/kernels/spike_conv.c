@@ -8,30 +8,14 @@
 #include <string.h>
 
 #include "after.h"
-#include "spike_dense.h"
 #include "spike_layer.h"
+#include "spike_masks.h"
 #include "weights.h"
-
-#if defined __ARM_ARCH_PROFILE && __ARM_ARCH_PROFILE == 'M'
-#define WIDEST 1 /* nothing is expanded */
-#else
-#define WIDEST 128 /* channels of an expanded tile */
-#endif
-
-/* A tile and the constants that its pointers point at; prepared ones are kept behind each other. */
-typedef struct {
-    esv_tile tile;
-    uint32_t first, n; /* its channels */
-    int wide;          /* sums of all rows need int32 */
-    int32_t bias[WIDEST], threshold[WIDEST];
-    int16_t bias16[WIDEST] __attribute__((aligned(16)));
-    int16_t threshold16[WIDEST] __attribute__((aligned(16)));
-} ready_tile;
 
 /* Constants of the channels, and of the padding, which gets none. A threshold below int16 is
  * reached by every membrane in int16, as its lowest value is; one above by none, as is its highest
  * value: a membrane stays below the largest sum. */
-static void copy_constants(const esv_conv *conv, ready_tile *r)
+static void copy_constants(const esv_conv *conv, esv_ready_tile *r)
 {
     const esv_after *after = &conv->after;
     int spikes = after->kind == ESV_SPIKES;
@@ -51,7 +35,7 @@ static void copy_constants(const esv_conv *conv, ready_tile *r)
 
 /* Expand the channels of r to `weights`, (rows, n rounded up to ESV_LANES). */
 static void expand(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k,
-                   uint8_t *weights, ready_tile *r)
+                   uint8_t *weights, esv_ready_tile *r)
 {
     uint32_t width = (r->n + ESV_LANES - 1u) / ESV_LANES * ESV_LANES;
     r->tile.rows = weights;
@@ -78,7 +62,7 @@ static int comparable(const esv_after *after, uint32_t first, uint32_t n)
 }
 
 /* Nothing is copied: on a small core this is done for every token. */
-static void point_at(uint32_t rows, const esv_conv *conv, ready_tile *r)
+static void point_at(uint32_t rows, const esv_conv *conv, esv_ready_tile *r)
 {
     r->tile.rows = esv_tile_at(conv, rows, r->first);
     r->tile.row_bytes = esv_row_bytes(conv->bits, r->n < ESV_LANES ? r->n : ESV_LANES);
@@ -90,14 +74,14 @@ static void point_at(uint32_t rows, const esv_conv *conv, ready_tile *r)
 
 /* The next tile, from channel `first` on; weights: where there is room to expand them. */
 static void ready(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k, uint32_t first,
-                  uint8_t *weights, ready_tile *r)
+                  uint8_t *weights, esv_ready_tile *r)
 {
     uint32_t left = conv->after.channels - first, width = k->width;
     r->first = first;
     r->n = left < width ? left : width;
     r->tile.bits = conv->bits;
     r->tile.time_steps = conv->after.time_steps;
-    if (WIDEST > 1 && k->weight_bytes) {
+    if (ESV_WIDEST > 1 && k->weight_bytes) {
         r->wide = !esv_spike_certified(conv, first, r->n);
         expand(rows, conv, k, weights, r);
         return;
@@ -122,18 +106,18 @@ static uint64_t round_up(uint64_t bytes)
 uint64_t esv_spike_tiles_bytes(uint32_t rows, const esv_conv *conv, const esv_spike_variant *k)
 {
     uint64_t width = (conv->after.channels + ESV_LANES - 1u) / ESV_LANES * ESV_LANES;
-    return !k->weight_bytes ? 0 : round_up(tiles_of(conv, k) * sizeof(ready_tile)) +
+    return !k->weight_bytes ? 0 : round_up(tiles_of(conv, k) * sizeof(esv_ready_tile)) +
                                       round_up(rows * width * k->weight_bytes);
 }
 
 void esv_spike_prepare_tiles(uint32_t rows, uint32_t max_level, const esv_conv *conv,
                              const esv_spike_variant *k, void *memory)
 {
-    ready_tile *tile = memory;
+    esv_ready_tile *tile = memory;
     uint8_t *weights = (uint8_t *)memory + round_up(tiles_of(conv, k) * sizeof *tile);
     for (uint32_t first = 0; first < conv->after.channels; first += tile->n, tile++) {
         ready(rows, conv, k, first, weights + (size_t)rows * first * k->weight_bytes, tile);
-        if (WIDEST > 1 && tile->wide) {
+        if (ESV_WIDEST > 1 && tile->wide) {
             tile->tile.most_rows = esv_spike_most_rows(conv, rows, first, tile->n, max_level);
         }
     }
@@ -150,11 +134,11 @@ static int fire_to(const esv_spike_variant *k, const esv_tile *tile, const esv_l
 }
 
 /* Returns 0 where the variant does not fire from wide sums. */
-static int fire(const esv_spike_layer *l, const esv_after *after, const ready_tile *r,
+static int fire(const esv_spike_layer *l, const esv_after *after, const esv_ready_tile *r,
                 uint32_t token, const esv_lists *lists, int wide)
 {
     uint8_t *out = (uint8_t *)after->out + token * after->channels + r->first;
-    uint8_t codes[WIDEST]; /* in place, n is the width */
+    uint8_t codes[ESV_WIDEST]; /* in place, n is the width */
     if (r->n == r->tile.width) {
         return fire_to(l->kernel, &r->tile, lists, wide, out);
     }
@@ -197,7 +181,7 @@ static ESV_APART uint32_t count_levels(const esv_lists *lists, uint32_t steps, u
 }
 
 /* Whether the sums of a position fit int16. */
-static int fits(const esv_spike_layer *l, const ready_tile *r, esv_spike_spot *spot)
+static int fits(const esv_spike_layer *l, const esv_ready_tile *r, esv_spike_spot *spot)
 {
     if (!r->wide || r->tile.most_rows < 0) {
         return !r->wide;
@@ -211,7 +195,7 @@ static int fits(const esv_spike_layer *l, const ready_tile *r, esv_spike_spot *s
 }
 
 /* currents (T, width) of one position. */
-static void sum(const esv_spike_layer *l, const ready_tile *r, esv_spike_spot *spot,
+static void sum(const esv_spike_layer *l, const esv_ready_tile *r, esv_spike_spot *spot,
                 int32_t *currents)
 {
     int wide = !fits(l, r, spot);
@@ -225,7 +209,7 @@ static void sum(const esv_spike_layer *l, const ready_tile *r, esv_spike_spot *s
     }
 }
 
-static void go_on(const esv_spike_layer *l, const esv_after *after, const ready_tile *r,
+static void go_on(const esv_spike_layer *l, const esv_after *after, const esv_ready_tile *r,
                   uint32_t token, const int32_t *currents)
 {
     int32_t state[ESV_TILE];
@@ -240,7 +224,7 @@ static void go_on(const esv_spike_layer *l, const esv_after *after, const ready_
 
 /* Token number `slot` of the block; of its positions the largest currents count. */
 static ESV_APART void sum_and_go_on(const esv_spike_layer *l, const esv_spike_memory *m,
-                                    const esv_after *after, const ready_tile *r, uint32_t token,
+                                    const esv_after *after, const esv_ready_tile *r, uint32_t token,
                                     uint32_t slot)
 {
     uint32_t numbers = (uint32_t)l->w->time_steps * r->tile.width;
@@ -258,7 +242,7 @@ static ESV_APART void sum_and_go_on(const esv_spike_layer *l, const esv_spike_me
 
 /* One tile of the `n` tokens of a block, which begins at token `from`. */
 static void run_tile(const esv_spike_layer *l, const esv_spike_memory *m, const esv_after *after,
-                     const ready_tile *r, uint32_t from, uint32_t n)
+                     const esv_ready_tile *r, uint32_t from, uint32_t n)
 {
     int spikes = after->kind == ESV_SPIKES && !l->w->pool;
     for (uint32_t slot = 0; slot < n; slot++) {
@@ -281,8 +265,8 @@ static void run_block(void *context, uint32_t index, uint32_t member)
         esv_spike_gather(l, &m, from + slot, slot);
     }
     for (const esv_conv *conv = l->conv; conv < l->conv + l->count; conv++) {
-        const ready_tile *r = l->kernel->weight_bytes ? conv->prepared : NULL;
-        ready_tile own;
+        const esv_ready_tile *r = l->kernel->weight_bytes ? conv->prepared : NULL;
+        esv_ready_tile own;
         for (uint32_t first = 0, i = 0; first < conv->after.channels; first += own.n, i++) {
             if (r) {
                 own.n = r[i].n;
@@ -296,7 +280,7 @@ static void run_block(void *context, uint32_t index, uint32_t member)
 
 #ifdef ESV_DENSE
 /* The currents of a tile at the positions in the first n slots. */
-static void sum_tile(const esv_spike_layer *l, const esv_spike_memory *m, const ready_tile *r,
+static void sum_tile(const esv_spike_layer *l, const esv_spike_memory *m, const esv_ready_tile *r,
                      uint32_t n, int32_t *currents, uint32_t width)
 {
     uint32_t steps = l->w->time_steps, sums = r->tile.width;
@@ -316,8 +300,8 @@ static void sum_tile(const esv_spike_layer *l, const esv_spike_memory *m, const 
 void esv_spike_sum_positions(const esv_spike_layer *l, const esv_spike_memory *m, uint32_t n,
                              int32_t *currents, uint32_t width)
 {
-    const ready_tile *r = l->kernel->weight_bytes ? l->conv->prepared : NULL;
-    ready_tile own;
+    const esv_ready_tile *r = l->kernel->weight_bytes ? l->conv->prepared : NULL;
+    esv_ready_tile own;
     for (uint32_t first = 0, i = 0; first < l->conv->after.channels; first += own.n, i++) {
         if (r) {
             own.n = r[i].n;
@@ -359,8 +343,12 @@ void esv_spike_conv(const esv_window *w, const esv_conv *conv, uint32_t count, i
                     const uint8_t *input, void *scratch, const esv_crew *crew)
 {
 #ifdef ESV_DENSE
-    if (esv_spike_chooses_dense(w, conv, count, levels, input, crew) &&
-        esv_spike_conv_dense(w, conv, count, levels, input, crew)) {
+    enum esv_road road = esv_spike_choose(w, conv, count, levels, input, crew);
+    if (road == ESV_MASKS_FIRST && esv_spike_takes_masks(w, conv, count, levels, crew)) {
+        esv_spike_conv_masks(w, conv, count, input, crew);
+        return;
+    }
+    if (road == ESV_DENSE_ALONE && esv_spike_conv_dense(w, conv, count, levels, input, crew)) {
         return;
     }
 #endif

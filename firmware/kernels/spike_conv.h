@@ -68,6 +68,23 @@ static inline uint32_t esv_splits_within(uint32_t mask)
     return mask == 15 ? ESV_SPLITS : mask == 7 ? 4 : mask == 3;
 }
 
+#define ESV_MOST_TAPS 8u /* image rows of a window of masks */
+
+/* What fires in a window, as bits: channels of a pixel and pixels of an image row behind each
+ * other, lowest bit first. There are masks of seven kinds, for T up to 4: of the inputs that fire at all
+ * steps (unless T is 1), of the others at steps 0 and 2 (T = 3, 4), at 1 and 3 (T = 4), and what is
+ * left of steps 0, 1, 2 and 3. An input that fires is in masks of different steps, at each of its
+ * steps in one. */
+enum { ESV_ALL_STEPS, ESV_EVEN_STEPS, ESV_ODD_STEPS, ESV_STEP_0, ESV_MASKS = ESV_STEP_0 + 4 };
+typedef struct {
+    /* The window's share of each image row; up to 8 bytes behind it are read. */
+    const uint8_t *row[ESV_MOST_TAPS];
+    uint32_t rows;  /* of the window that lie in the image */
+    uint32_t first; /* the weight row of the first bit */
+    uint32_t bits;  /* of the window in one image row */
+    uint32_t apart; /* bytes from a kind of mask to the next */
+} esv_masks;
+
 typedef struct esv_spike_variant {
     const char *name;
     uint16_t width; /* most channels at a time, a multiple of ESV_LANES */
@@ -104,6 +121,16 @@ typedef struct esv_spike_variant {
 
     /* currents (T, width) of one token from spikes; sums in int32 if `wide`, else in int16. */
     void (*sum_spikes)(const esv_tile *tile, const esv_lists *lists, int wide, int32_t *currents);
+
+    /* masks (ESV_MASKS, apart) of `count` codes, a multiple of 8: those that `steps` steps have. A
+     * byte more than count / 8 is written. NULL: no masks. */
+    void (*mask)(const uint8_t *codes, uint32_t count, uint32_t steps, uint32_t apart,
+                 uint8_t *masks);
+
+    /* codes (width) of one token from masks, or where codes is NULL currents (T, width); sums in
+     * int16. */
+    void (*run_masks)(const esv_tile *tile, const esv_masks *masks, uint8_t *codes,
+                      int32_t *currents);
 
     /* currents (width) of one token and step from levels: lists[g] holds nibble g of the level, of
      * `nibbles` (1 or 2). */

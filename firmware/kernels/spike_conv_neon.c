@@ -296,6 +296,8 @@ const esv_spike_variant esv_spike_neon = {
     .splits = esv_neon_splits,
     .fire = fire,
     .fire_wide = fire_wide,
+    .mask = esv_neon_mask,
+    .run_masks = esv_neon_run_masks,
     .sum_spikes = esv_neon_sum_spikes,
     .sum_levels = esv_neon_sum_levels,
 };

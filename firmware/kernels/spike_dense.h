@@ -6,9 +6,9 @@
 
 #include "dense.h"
 
-/* Whether products are cheaper than lists for what is in `input`, or asked for. */
-int esv_spike_chooses_dense(const esv_window *window, const esv_conv *conv, uint32_t count,
-                            int levels, const uint8_t *input, const esv_crew *crew);
+/* The road that is cheapest for what is in `input`, or asked for. */
+enum esv_road esv_spike_choose(const esv_window *window, const esv_conv *conv, uint32_t count,
+                               int levels, const uint8_t *input, const esv_crew *crew);
 /* How many entries lists have for each input, on average: one if it is not 0, of levels of several
  * steps one for each of 1, 2, ... that it reaches. */
 float esv_spike_listed(const esv_window *window, int levels, const uint8_t *input);

@@ -16,6 +16,22 @@
 #define ESV_KEEPS_LINES 1
 #endif
 
+#if defined __ARM_ARCH_PROFILE && __ARM_ARCH_PROFILE == 'M'
+#define ESV_WIDEST 1 /* nothing is expanded */
+#else
+#define ESV_WIDEST 128 /* channels of an expanded tile */
+#endif
+
+/* A tile and the constants that its pointers point at; prepared ones are kept behind each other. */
+typedef struct {
+    esv_tile tile;
+    uint32_t first, n; /* its channels */
+    int wide;          /* sums of all rows need int32 */
+    int32_t bias[ESV_WIDEST], threshold[ESV_WIDEST];
+    int16_t bias16[ESV_WIDEST] __attribute__((aligned(16)));
+    int16_t threshold16[ESV_WIDEST] __attribute__((aligned(16)));
+} esv_ready_tile;
+
 /* What does not change from token to token. */
 typedef struct {
     const esv_window *w;

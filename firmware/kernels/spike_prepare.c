@@ -1,6 +1,5 @@
 /* The memory of spiking convolutions, and what is made once for either road. */
-#include "spike_dense.h"
-#include "spike_layer.h"
+#include "spike_masks.h"
 
 #define LIST_BYTES (1u << 20) /* of a block; about a third is touched, the rest is room */
 #define MOST_DENSE (64u << 20)  /* bytes of products */
@@ -58,7 +57,9 @@ uint32_t esv_spike_conv_work(const esv_window *w, int levels, const esv_spike_va
     uint32_t lists = lists_work(w, levels, kernel);
 #ifdef ESV_DENSE
     uint64_t dense = esv_spike_planned_work(w, levels, kernel);
-    return dense > lists && dense < MOST_DENSE ? (uint32_t)dense : lists;
+    uint64_t masks = esv_spike_masks_work(w, levels, w->out_channels, kernel);
+    uint64_t more = dense > masks ? dense : masks;
+    return more > lists && more < MOST_DENSE ? (uint32_t)more : lists;
 #else
     return lists;
 #endif

@@ -109,18 +109,27 @@ static void prepare(const esv_program *program, esv_crew *crew)
 
 #define MOST_NAME 16u
 
-/* The kernels `name` is about, without what may stand behind a plus: the road, `dense` or `lists`.
- * NULL: there are none. */
+/* The road of this name, or ESV_ANY_ROAD. */
+static enum esv_road road_of(const char *name)
+{
+    return !strcmp(name, "dense")   ? ESV_DENSE_ALONE
+           : !strcmp(name, "lists") ? ESV_LISTS_ALONE
+           : !strcmp(name, "masks") ? ESV_MASKS_FIRST
+                                    : ESV_ANY_ROAD;
+}
+
+/* The kernels `name` is about, without what may stand behind a plus: the road, `dense`, `lists` or
+ * `masks`. NULL: there are none. */
 static const struct esv_spike_variant *kernels_of(const char *name, enum esv_road *road)
 {
     char kernel[MOST_NAME] = "";
     const char *plus = name ? strchr(name, '+') : NULL;
     size_t length = plus ? (size_t)(plus - name) : 0;
-    *road = !plus ? ESV_ANY_ROAD : strcmp(plus, "+dense") ? ESV_LISTS_ALONE : ESV_DENSE_ALONE;
+    *road = plus ? road_of(plus + 1) : ESV_ANY_ROAD;
     if (!plus) {
         return crew_kernels(name);
     }
-    if (length >= MOST_NAME || (*road == ESV_LISTS_ALONE && strcmp(plus, "+lists"))) {
+    if (length >= MOST_NAME || *road == ESV_ANY_ROAD) {
         return NULL;
     }
     memcpy(kernel, name, length);

@@ -24,7 +24,7 @@ from tests.program.programs import (
     random_program,
 )
 
-ROADS = ("neon+lists", "neon+dense")
+ROADS = ("neon+lists", "neon+dense", "neon+masks")
 SANITIZE = ("-O1", "-g", "-w", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
             "-fno-omit-frame-pointer")
 
@@ -55,6 +55,7 @@ def run(folder, runner, cpu, program, images, *options):
 @pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a72", "cortex-a76", "max"])
 @pytest.mark.parametrize(("kernels", "threads"), [("neon", 1), ("neon", 3), ("neon+lists", 1),
                                                   ("neon+dense", 1), ("neon+dense", 3),
+                                                  ("neon+masks", 1), ("neon+masks", 3),
                                                   ("scalar", 2)])
 def test_logits_are_the_interpreters(tmp_path, runner, cpu, kernels, threads):
     for make, seed in ((random_program, 3), (random_program, 8), (random_membrane_program, 2)):
@@ -68,15 +69,38 @@ def test_logits_are_the_interpreters(tmp_path, runner, cpu, kernels, threads):
         assert named == (kernels.partition("+")[0], threads)
 
 
+def masked(steps):
+    """Layers that have masks: windows of a word or more, tiles of every width, all that follows."""
+    b = Builder(np.random.default_rng(steps), steps, (9, 11, 2))
+    x = b.conv(b.encode(24), 40, 3, pad=1)
+    x = b.conv(b.conv(x, 80, 3, 2, 1, pool=(3, 2)), 144)
+    x = b.conv(x, 72, 2, 1, 1, gives=(Kind.MEMBRANE, 900))
+    x = b.conv(b.conv(b.fire(x), 16, 3, 2), 33, 3, pad=2, gives=(Kind.LEVELS, 5))
+    return b.finish(b.conv(x, 8), 3)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_masks(tmp_path, runner, steps):
+    program = masked(steps)
+    same_by_all_roads(tmp_path, runner, "cortex-a72", program, "1")
+    same_by_all_roads(tmp_path, runner, "cortex-a76", program, "3")
+    images = random_image(program, 0)[None]
+    lists, masks = (taken(tmp_path, runner, "cortex-a72", program, images, name)[0]
+                    for name in ("neon+lists", "neon+masks"))
+    assert masks < 0.9 * lists
+
+
 @pytest.mark.timeout(600)  # instrumented, the kernels take a minute or two to compile
 def test_no_bad_access_and_nothing_undefined(tmp_path):
     runner = built(SANITIZE)
-    for make, seed in ((random_program, 0), (random_program, 8), (random_membrane_program, 2)):
-        program = make(seed)
+    programs = [random_program(0), random_program(8), random_membrane_program(2), masked(4),
+                masked(3)]
+    for program in programs:
         images = np.stack([random_image(program, i) for i in range(2)])
         expected = [interpret(program, i).tolist() for i in images]
         for cpu, kernels, threads in (("cortex-a72", "neon+dense", "1"),
                                       ("cortex-a72", "neon+lists", "3"),
+                                      ("cortex-a72", "neon+masks", "2"),
                                       ("cortex-a76", "neon+dense", "3")):
             said = run(tmp_path, runner, cpu, program, images, "--kernels", kernels, "--threads",
                        threads)
@@ -94,7 +118,7 @@ def test_a_wrong_option_is_told_in_one_line(tmp_path, runner, options):
     assert options[0].strip("-") in said.stderr or options[1] in said.stderr
 
 
-def same_by_both_roads(folder, runner, cpu, program, threads):
+def same_by_all_roads(folder, runner, cpu, program, threads):
     images = np.stack([random_image(program, i) for i in range(2)])
     expected = [interpret(program, i).tolist() for i in images]
     for road in ROADS:
@@ -111,7 +135,7 @@ def test_overlapping_windows(tmp_path, runner, steps):
     builder = Builder(np.random.default_rng(steps), steps, (11, 9, 2))
     program = builder.finish(build(builder), 3)
     for cpu in ("cortex-a72", "cortex-a76"):
-        same_by_both_roads(tmp_path, runner, cpu, program, "2")
+        same_by_all_roads(tmp_path, runner, cpu, program, "2")
 
 
 # Products take 4, 8 or 16 channels at a time and 4 inputs; a signed byte holds no level of 255.
@@ -125,7 +149,7 @@ def test_odd_channels_of_levels_and_spikes(tmp_path, runner, steps, channels, le
     x = builder.conv(x, first, 2, 1, 1, gives=(Kind.MEMBRANE, 900))
     program = builder.finish(builder.conv(builder.fire(x), second, 3, 1, 1, pool=(2, 2)), 4)
     for cpu in ("cortex-a72", "cortex-a76"):
-        same_by_both_roads(tmp_path, runner, cpu, program, "1")
+        same_by_all_roads(tmp_path, runner, cpu, program, "1")
 
 
 def taken(folder, runner, cpu, program, images, kernels):
@@ -148,7 +172,7 @@ def test_the_cheaper_road_is_taken(tmp_path, runner, cpu, channels):
         program = builder.finish(builder.conv(builder.values[0], channels // 2), 3)
         image = builder.random.random((1, 1, 8, 8, channels)) < fires
         return np.concatenate([taken(tmp_path, runner, cpu, program, image.astype(np.uint8), name)
-                               for name in (*ROADS, "neon")])
+                               for name in (*ROADS[:2], "neon")])
 
     for fires, cheaper in ((0.02, 0), (1.0, 1)):
         costs = dear(fires)
@@ -158,7 +182,7 @@ def test_the_cheaper_road_is_taken(tmp_path, runner, cpu, channels):
 
 @pytest.mark.parametrize("steps", [1, 4, 6])
 def test_sums_beyond_int16(tmp_path, runner, steps):
-    same_by_both_roads(tmp_path, runner, "cortex-a72", beyond_int16(steps), "1")
+    same_by_all_roads(tmp_path, runner, "cortex-a72", beyond_int16(steps), "1")
 
 
 # Counts of up to 25, 100 and 196 tokens: rows are added four, two and one at a time.
@@ -247,7 +271,7 @@ def test_depthwise_convolution_of_levels(tmp_path, runner, kernel, stride, pad, 
     # A layer on spikes or levels is what the runner sets work memory aside for.
     program = builder.finish(builder.conv(x, 40, 3, pad=1), 4)
     for cpu in ("cortex-a53", "cortex-a76"):
-        same_by_both_roads(tmp_path, runner, cpu, program, "2")
+        same_by_all_roads(tmp_path, runner, cpu, program, "2")
 
 
 @pytest.mark.parametrize("channels", [3, 15, 17, 24, 40, 56])
