@@ -83,6 +83,7 @@ typedef struct {
     uint32_t first; /* the weight row of the first bit */
     uint32_t bits;  /* of the window in one image row */
     uint32_t apart; /* bytes from a kind of mask to the next */
+    uint32_t move;  /* bytes from a window to the next of the image row */
 } esv_masks;
 
 typedef struct esv_spike_variant {
@@ -127,10 +128,10 @@ typedef struct esv_spike_variant {
     void (*mask)(const uint8_t *codes, uint32_t count, uint32_t steps, uint32_t apart,
                  uint8_t *masks);
 
-    /* codes (width) of one token from masks, or where codes is NULL currents (T, width); sums in
-     * int16. */
-    void (*run_masks)(const esv_tile *tile, const esv_masks *masks, uint8_t *codes,
-                      int32_t *currents);
+    /* Of `count` windows, each the next of a row: codes (count, stride), of which the tile's width
+     * are written, or where codes is NULL currents (count, T, stride). Sums in int16. */
+    void (*run_masks)(const esv_tile *tile, const esv_masks *masks, uint32_t count, uint8_t *codes,
+                      int32_t *currents, uint32_t stride);
 
     /* currents (width) of one token and step from levels: lists[g] holds nibble g of the level, of
      * `nibbles` (1 or 2). */

@@ -29,8 +29,8 @@ void esv_neon_fire_wide(const esv_tile *tile, uint32_t t, const int16_t *part, c
 /* Its two functions of masks. */
 void esv_neon_mask(const uint8_t *codes, uint32_t count, uint32_t steps, uint32_t apart,
                    uint8_t *masks);
-void esv_neon_run_masks(const esv_tile *tile, const esv_masks *masks, uint8_t *codes,
-                        int32_t *currents);
+void esv_neon_run_masks(const esv_tile *tile, const esv_masks *masks, uint32_t count,
+                        uint8_t *codes, int32_t *currents, uint32_t stride);
 
 /* out = the sum of `count` rows, at least one. */
 typedef void esv_neon_sum_list(const int8_t *rows, uint32_t stride, const uint16_t *row,

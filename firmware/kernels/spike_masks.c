@@ -110,12 +110,13 @@ static void make_lines(part *p, uint32_t y)
     }
 }
 
-/* The windows of output row y; their share of image rows moves on with the column. */
+/* The windows of output row y. */
 static esv_masks windows_of(const part *p, uint32_t y)
 {
     const esv_window *w = p->job->w;
     uint32_t taps = (uint32_t)w->kernel * w->channels;
-    esv_masks m = {.bits = taps, .apart = line_bytes(w)};
+    esv_masks m = {.bits = taps, .apart = line_bytes(w),
+                   .move = (uint32_t)w->stride * w->channels / 8};
     for (uint32_t k = 0; k < w->kernel; k++) {
         uint32_t at = y * w->stride + k; /* with the padding above the image */
         if (at < w->pad || at - w->pad >= w->height) {
@@ -127,42 +128,19 @@ static esv_masks windows_of(const part *p, uint32_t y)
     return m;
 }
 
-static void move_on(const esv_window *w, esv_masks *m)
-{
-    for (uint32_t i = 0; i < m->rows; i++) {
-        m->row[i] += (uint32_t)w->stride * w->channels / 8;
-    }
-}
-
 /* ---- What becomes of them ---- */
 
-/* codes (columns, channels) of one tile in a row. */
-static void fire_tile(const job *j, const esv_ready_tile *r, esv_masks m, uint32_t channels,
+/* codes (columns, channels) of a tile whose last channels are not there: by way of what holds
+ * currents otherwise. */
+static void fire_some(part *p, const esv_ready_tile *r, const esv_masks *m, uint32_t channels,
                       uint8_t *out)
 {
-    uint8_t codes[ESV_WIDEST];
-    int whole = r->n == r->tile.width;
-    for (uint32_t x = 0; x < j->columns; x++, out += channels) {
-        j->crew->kernel->run_masks(&r->tile, &m, whole ? out : codes, NULL);
-        if (!whole) {
-            memcpy(out, codes, r->n);
-        }
-        move_on(j->w, &m);
-    }
-}
-
-/* currents (columns, T, width) of one tile in a row. */
-static void sum_tile(const job *j, const esv_ready_tile *r, esv_masks m, uint32_t width,
-                     int32_t *currents)
-{
-    int32_t own[4 * ESV_WIDEST];
-    uint32_t steps = j->w->time_steps, n = r->tile.width;
-    for (uint32_t x = 0; x < j->columns; x++, currents += steps * width) {
-        j->crew->kernel->run_masks(&r->tile, &m, NULL, n == width ? currents : own);
-        for (uint32_t t = 0; n < width && t < steps; t++) {
-            memcpy(currents + t * width + r->first, own + t * n, n * sizeof *own);
-        }
-        move_on(j->w, &m);
+    const job *j = p->job;
+    const uint8_t *codes = (const uint8_t *)p->currents;
+    j->crew->kernel->run_masks(&r->tile, m, j->columns, (uint8_t *)p->currents, NULL,
+                               r->tile.width);
+    for (uint32_t x = 0; x < j->columns; x++, out += channels, codes += r->tile.width) {
+        memcpy(out, codes, r->n);
     }
 }
 
@@ -174,7 +152,8 @@ static void sum_row(const void *context, int32_t y, int32_t *currents)
     make_lines(p, (uint32_t)y);
     esv_masks m = windows_of(p, (uint32_t)y);
     for (uint32_t first = 0; first < p->conv->after.channels; first += r->n, r++) {
-        sum_tile(p->job, r, m, width, currents);
+        p->job->crew->kernel->run_masks(&r->tile, &m, p->job->columns, NULL, currents + first,
+                                        width);
     }
 }
 
@@ -186,7 +165,12 @@ static void fire_row(part *p, uint32_t y)
     esv_masks m = windows_of(p, y);
     uint8_t *out = (uint8_t *)after->out + y * p->job->columns * after->channels;
     for (uint32_t first = 0; first < after->channels; first += r->n, r++) {
-        fire_tile(p->job, r, m, after->channels, out + first);
+        if (r->n < r->tile.width) {
+            fire_some(p, r, &m, after->channels, out + first);
+        } else {
+            p->job->crew->kernel->run_masks(&r->tile, &m, p->job->columns, out + first, NULL,
+                                            after->channels);
+        }
     }
 }
 

@@ -91,7 +91,7 @@ void esv_neon_mask(const uint8_t *codes, uint32_t count, uint32_t steps, uint32_
 
 /* ---- Sums ---- */
 
-INLINE void add_word(int16x8_t *sum, unsigned n, const int8_t *rows, uint32_t stride, uint64_t bits)
+INLINE void add_word(int16x8_t *sum, unsigned n, const int8_t *rows, size_t stride, uint64_t bits)
 {
     for (; bits; bits &= bits - 1) {
         const int8_t *p[1] = {rows + (size_t)__builtin_ctzll(bits) * stride};
@@ -99,51 +99,63 @@ INLINE void add_word(int16x8_t *sum, unsigned n, const int8_t *rows, uint32_t st
     }
 }
 
-/* sum += the rows of one kind of mask. words: of a window in an image row; 0: more than 2. */
-INLINE void add_masks(int16x8_t *sum, unsigned n, unsigned words, const int8_t *rows,
-                      uint32_t stride, const esv_masks *m, uint32_t kind)
+/* A tile, and where in memory its masks and rows are. */
+typedef struct {
+    const esv_tile *tile;
+    const esv_masks *masks;
+    const int8_t *rows; /* of the first bit */
+    size_t stride, tap; /* bytes of a row of weights, and of those of an image row */
+    uint64_t last;      /* the bits of the last word of an image row that are the window's */
+} work;
+
+/* sum += the rows of one kind of mask, `at` bytes on. words: of a window in an image row; 0: more
+ * than 2. */
+INLINE void add_masks(int16x8_t *sum, unsigned n, unsigned words, const work *w, size_t at)
 {
-    size_t at = (size_t)kind * m->apart, tap = (size_t)m->bits * stride;
-    uint64_t last = ~(uint64_t)0 >> ((64 - m->bits % 64) % 64), word;
-    for (const uint8_t *const *line = m->row; line < m->row + m->rows; line++, rows += tap) {
+    const esv_masks *m = w->masks;
+    const int8_t *rows = w->rows;
+    uint64_t word;
+    for (const uint8_t *const *line = m->row; line < m->row + m->rows; line++, rows += w->tap) {
         const uint8_t *from = *line + at;
         const int8_t *row = rows;
         uint32_t left = words == 1 ? 1 : words == 2 ? 65 : m->bits;
-        for (; left > 64; left -= 64, from += 8, row += (size_t)64 * stride) {
+        for (; left > 64; left -= 64, from += 8, row += 64 * w->stride) {
             memcpy(&word, from, sizeof word);
-            add_word(sum, n, row, stride, word);
+            add_word(sum, n, row, w->stride, word);
         }
         memcpy(&word, from, sizeof word);
-        add_word(sum, n, row, stride, word & last);
+        add_word(sum, n, row, w->stride, word & w->last);
     }
 }
 
-/* All steps of a tile of 16 * n channels: codes, or where that is NULL the currents. */
-INLINE void run(unsigned n, unsigned words, const esv_tile *tile, const esv_masks *m,
-                uint8_t *codes, int32_t *currents, uint32_t width)
+/* All steps of 16 * n channels of one window, whose masks are `at` bytes on: codes, or where that is
+ * NULL the currents. */
+INLINE void run_window(unsigned n, unsigned words, const work *w, size_t at, uint8_t *codes,
+                       int32_t *currents, uint32_t stride)
 {
-    uint32_t steps = tile->time_steps, stride = tile->row_bytes;
-    const int8_t *rows = settled(tile->rows) + (size_t)m->first * stride;
+    const esv_tile *tile = w->tile;
+    uint32_t steps = tile->time_steps, apart = w->masks->apart;
     int16_t start[ESV_STEP_0][ESV_NEON_WIDTH], membrane[ESV_NEON_WIDTH];
     const int16_t *from[2] = {tile->bias16, tile->bias16}; /* of even steps and of odd ones */
     uint8x16_t code[ESV_NEON_WIDTH / 16];
     for (uint32_t i = 0; i < ESV_STEP_0 && has_mask(i, steps); i++) {
         int16x8_t sum[VECTORS];
         load_sum(sum, n, i ? start[ESV_ALL_STEPS] : tile->bias16);
-        add_masks(sum, n, words, rows, stride, m, i);
+        add_masks(sum, n, words, w, at + i * apart);
         store_sum(sum, n, start[i]);
         from[0] = i == ESV_ODD_STEPS ? from[0] : start[i];
         from[1] = i == ESV_EVEN_STEPS ? from[1] : start[i];
     }
+    at += ESV_STEP_0 * apart;
     load_codes(code, n, NULL);
-    for (uint32_t t = 0; t < steps; t++) {
+    for (uint32_t t = 0; t < steps; t++, at += apart, currents += stride) {
         int16x8_t sum[VECTORS];
         load_sum(sum, n, from[t & 1]);
-        add_masks(sum, n, words, rows, stride, m, ESV_STEP_0 + t);
+        add_masks(sum, n, words, w, at);
         if (codes) {
             fire_any(sum, n, tile, t, membrane, code);
         } else {
-            put_currents(sum, n, currents + t * width);
+            put_currents(sum, n, currents);
         }
     }
     if (codes) {
@@ -151,13 +163,31 @@ INLINE void run(unsigned n, unsigned words, const esv_tile *tile, const esv_mask
     }
 }
 
-typedef void run_width(const esv_tile *tile, const esv_masks *m, uint8_t *codes, int32_t *currents,
-                       uint32_t width);
+typedef void run_row(const esv_tile *tile, const esv_masks *m, uint32_t count, uint8_t *codes,
+                     int32_t *currents, uint32_t stride);
+
+INLINE void run_windows(unsigned n, unsigned words, const esv_tile *tile, const esv_masks *m,
+                        uint32_t count, uint8_t *codes, int32_t *currents, uint32_t stride)
+{
+    size_t row = tile->row_bytes;
+    work w = {tile, m, settled(tile->rows) + m->first * row, row, m->bits * row,
+              ~(uint64_t)0 >> ((64 - m->bits % 64) % 64)};
+    for (size_t at = 0; at < (size_t)count * m->move; at += m->move) {
+        run_window(n, words, &w, at, codes, currents, stride);
+        codes += codes ? stride : 0;
+        currents += currents ? tile->time_steps * stride : 0;
+    }
+}
+
 #define RUN(n, words)                                                                              \
-    static void run_##n##_##words(const esv_tile *tile, const esv_masks *m, uint8_t *codes,        \
-                                  int32_t *currents, uint32_t width)                               \
+    static void run_##n##_##words(const esv_tile *tile, const esv_masks *m, uint32_t count,        \
+                                  uint8_t *codes, int32_t *currents, uint32_t stride)              \
     {                                                                                              \
-        run(n, words, tile, m, codes, currents, width);                                            \
+        if (codes) {                                                                               \
+            run_windows(n, words, tile, m, count, codes, NULL, stride);                            \
+        } else {                                                                                   \
+            run_windows(n, words, tile, m, count, NULL, currents, stride);                         \
+        }                                                                                          \
     }
 #define WIDTH(n) RUN(n, 0) RUN(n, 1) RUN(n, 2)
 WIDTH(1) WIDTH(2) WIDTH(3) WIDTH(4) WIDTH(6) WIDTH(8)
@@ -166,21 +196,22 @@ WIDTH(1) WIDTH(2) WIDTH(3) WIDTH(4) WIDTH(6) WIDTH(8)
 #define OF(words)                                                                                  \
     {run_1_##words, run_2_##words, run_3_##words, run_4_##words, NULL, run_6_##words, NULL,        \
      run_8_##words}
-static run_width *const of_width[3][8] = {OF(0), OF(1), OF(2)};
+static run_row *const of_width[3][8] = {OF(0), OF(1), OF(2)};
 
-void esv_neon_run_masks(const esv_tile *tile, const esv_masks *m, uint8_t *codes, int32_t *currents)
+void esv_neon_run_masks(const esv_tile *tile, const esv_masks *m, uint32_t count, uint8_t *codes,
+                        int32_t *currents, uint32_t stride)
 {
-    run_width *const *widths = of_width[m->bits <= 64 ? 1 : m->bits <= 128 ? 2 : 0];
-    run_width *whole = widths[tile->width / 16 - 1];
+    run_row *const *widths = of_width[m->bits <= 64 ? 1 : m->bits <= 128 ? 2 : 0];
+    run_row *whole = widths[tile->width / 16 - 1];
     if (whole) {
-        whole(tile, m, codes, currents, tile->width);
+        whole(tile, m, count, codes, currents, stride);
         return;
     }
     esv_tile part;
     for (uint32_t at = 0; at < tile->width; at += part.width) {
         part = esv_neon_part(tile, at);
-        widths[part.width / 16 - 1](&part, m, codes ? codes + at : NULL,
-                                    codes ? NULL : currents + at, tile->width);
+        widths[part.width / 16 - 1](&part, m, count, codes ? codes + at : NULL,
+                                    codes ? NULL : currents + at, stride);
     }
 }
 
