@@ -26,7 +26,7 @@ from edgesvit.data.dataset import stratified
 from edgesvit.disk import append_line, read_lines
 from edgesvit.evaluate import unchecked_program
 from edgesvit.program.file import VERSION, to_bytes
-from edgesvit.program.ops import Program
+from edgesvit.program.ops import Check, Program
 from edgesvit.program.plan import plan
 from edgesvit.run_folder import ModelCard, RunFolder
 
@@ -36,7 +36,8 @@ SEARCH_IMAGES = 2000
 class Verdict(msgspec.Struct, frozen=True):
     """One setting judged. `accuracy` is in percent of `images` search images.
 
-    `parameters` counts every constant of the program, `program_bytes` is the .esv file's size.
+    `parameters` counts every constant of the program, `program_bytes` is the size of the .esv file
+    as it is deployed, self-check vector included.
     """
 
     accuracy: float
@@ -81,7 +82,7 @@ class Judge:
         self.data_name = _images(*self.task[1:]).name
         self._about = hashlib.sha256("\n".join(
             (source.weights_sha256(), msgspec.json.encode(self.card).decode(), str(self.task[1:]),
-             str(VERSION))).encode()).hexdigest()
+             str(VERSION), "with check")).encode()).hexdigest()
         self._known = {row["setting"]: msgspec.convert(row["verdict"], Verdict)
                        for row in read_lines(store) if row.get("about") == self._about}
         self.asked = 0  # answers that had to be computed
@@ -149,10 +150,10 @@ def _verdict(path: str, spec: str, images: int, seed: int, setting: Setting, wor
     card, weights = _model(path)
     data = _images(spec, images, seed)
     program = unchecked_program(*apply(setting, card, weights))
-    content = to_bytes(program)
-    logits = HostProgram(content).run_many(data.images, workers=workers)
+    logits = HostProgram(to_bytes(program)).run_many(data.images, workers=workers)
+    deployed = replace(program, check=Check(data.images[0], logits[0]))
     return Verdict(100 * float(np.mean(logits.argmax(1) == data.labels)), len(data),
-                   sum(parameters(op) for op in program.ops), len(content),
+                   sum(parameters(op) for op in program.ops), len(to_bytes(deployed)),
                    plan(program).arena_bytes)
 
 

@@ -12,7 +12,7 @@ from edgesvit.compress.precision import fixed_point, layers, units, weight_bits 
 from edgesvit.compress.setting import WHOLE, Setting, apply  # noqa: E402
 from edgesvit.data import load  # noqa: E402
 from edgesvit.errors import UsageError  # noqa: E402
-from edgesvit.evaluate import unchecked_program  # noqa: E402
+from edgesvit.evaluate import program_of, unchecked_program  # noqa: E402
 from edgesvit.program.file import to_bytes  # noqa: E402
 from edgesvit.program.interpret import run  # noqa: E402
 from edgesvit.resources import shipped_model  # noqa: E402
@@ -63,8 +63,8 @@ def test_the_search_never_sees_the_test_split():
 def test_a_verdict_is_of_the_bytes_that_are_deployed(model, tmp_path):
     found = judge(model, tmp_path)
     card, weights = apply(WHOLE, model.card(), model.weights())
-    content = to_bytes(unchecked_program(card, weights))
     data = search_images("digits", 300)
+    content = to_bytes(program_of(card, weights, data))
     right = HostProgram(content).run(data.images).argmax(1) == data.labels
     assert found.whole.program_bytes == len(content)
     assert found.whole.accuracy == pytest.approx(100 * right.mean())

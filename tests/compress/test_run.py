@@ -17,7 +17,7 @@ from edgesvit.compress.run import SEARCH_FILE, compress
 from edgesvit.compress.setting import WHOLE, Setting, apply
 from edgesvit.data import load
 from edgesvit.errors import UsageError
-from edgesvit.evaluate import integer_accuracy, unchecked_program
+from edgesvit.evaluate import integer_accuracy, program_of, unchecked_program
 from edgesvit.program import file
 from edgesvit.program.file import to_bytes
 from edgesvit.resources import shipped_model
@@ -45,7 +45,7 @@ def test_pruned_trained_models_are_counted_by_their_files(family, tmp_path):
     verdict = judge(Setting(kept=kept))
     folder = RunFolder(tmp_path / "run")
     folder.write_model(*apply(Setting(kept=kept), judge.card, judge.weights))
-    program = unchecked_program(folder.card(), folder.weights())
+    program = program_of(folder.card(), folder.weights(), judge_images(judge))
     file.write(program, folder.program_path)
     assert folder.program_path.stat().st_size == verdict.program_bytes
     assert verdict.program_bytes < 0.8 * judge.whole.program_bytes
@@ -65,6 +65,7 @@ def test_a_search_writes_what_it_reports_and_resumes(tmp_path):
     program = file.read(out.program_path)
     assert integer_accuracy(program, test) == report.test_accuracy
     assert report.saved >= 20 and report.found.accuracy >= report.whole.accuracy - 3
+    assert report.found.program_bytes == report.program_bytes == out.program_path.stat().st_size
     assert {row.name for row in report.losses} == set(report.setting.kept)
     assert sum(row.saved_bytes for row in report.losses) == pytest.approx(
         report.whole.program_bytes - report.found.program_bytes, abs=300)
@@ -125,7 +126,7 @@ def test_rounds_of_search_and_training(tmp_path):
     assert report.saved > 64 and len(report.rounds) == 2 and report.fine_tuned_epochs == 2
     sizes = [done.program_bytes for done in report.rounds]
     assert report.whole.program_bytes > sizes[0] > sizes[1]
-    assert sizes[1] == len(to_bytes(unchecked_program(out.card(), out.weights())))
+    assert sizes[1] == out.program_path.stat().st_size
     assert report.rounds[1].unmet == () and report.rounds[0].unmet == ("program",)
     assert report.rounds[1].accuracy_before == report.rounds[0].accuracy
     test = load("digits", "test")
