@@ -92,10 +92,13 @@ void *ours_prepare(const layer *l)
                                 .channels = (uint16_t)s->out_channels, .tokens = l->tokens,
                                 .threshold = l->threshold};
     c->scratch = take(esv_spike_conv_scratch(&c->window, 0));
-#ifndef FIRMWARE /* one member, as the runtime makes it */
+#ifndef FIRMWARE /* one member and weights expanded, as the runtime makes it */
     const struct esv_spike_variant *kernel = crew_kernels(NULL);
     uint32_t bytes = (esv_spike_conv_work(&c->window, 0, kernel) + 63u) & ~63u;
     c->crew = (esv_crew){.kernel = kernel, .members = 1, .work = take(bytes), .work_bytes = bytes};
+    void *memory = take(esv_spike_prepared_bytes(&c->window, 0, &c->conv, kernel));
+    esv_spike_prepare(&c->window, 0, &c->conv, kernel, memory);
+    c->conv.prepared = memory;
 #endif
     return c;
 }

@@ -19,7 +19,7 @@ from edgesvit.resources import shipped
 from peers import mca
 from peers.layers import Layer
 
-CHANNELS = 64
+CHANNELS = 60  # not in eights, so that lists are taken and not masks
 WIDTH = 128  # neurons of a step of neuron.c
 SIDES, OUT_CHANNELS = (8, 16), (128, 512)
 STEPS, FEWER = 4, 2
