@@ -180,7 +180,7 @@ INLINE void run_windows(unsigned n, unsigned words, const esv_tile *tile, const 
 }
 
 #define RUN(n, words)                                                                              \
-    static void run_##n##_##words(const esv_tile *tile, const esv_masks *m, uint32_t count,        \
+    static void windows_##n##_##words(const esv_tile *tile, const esv_masks *m, uint32_t count,    \
                                   uint8_t *codes, int32_t *currents, uint32_t stride)              \
     {                                                                                              \
         if (codes) {                                                                               \
@@ -194,8 +194,8 @@ WIDTH(1) WIDTH(2) WIDTH(3) WIDTH(4) WIDTH(6) WIDTH(8)
 
 /* By words, and by the number of 16-column registers less one as the kernels of esv_neon_find. */
 #define OF(words)                                                                                  \
-    {run_1_##words, run_2_##words, run_3_##words, run_4_##words, NULL, run_6_##words, NULL,        \
-     run_8_##words}
+    {windows_1_##words, windows_2_##words, windows_3_##words, windows_4_##words, NULL,             \
+     windows_6_##words, NULL, windows_8_##words}
 static run_row *const of_width[3][8] = {OF(0), OF(1), OF(2)};
 
 void esv_neon_run_masks(const esv_tile *tile, const esv_masks *m, uint32_t count, uint8_t *codes,
