@@ -128,8 +128,8 @@ INLINE void add_masks(int16x8_t *sum, unsigned n, unsigned words, const work *w,
     }
 }
 
-/* All steps of 16 * n channels of one window, whose masks are `at` bytes on: codes, or where that is
- * NULL the currents. */
+/* All steps of 16 * n channels of one window, whose masks are `at` bytes on: codes, or where that
+ * is NULL the currents. */
 INLINE void run_window(unsigned n, unsigned words, const work *w, size_t at, uint8_t *codes,
                        int32_t *currents, uint32_t stride)
 {
