@@ -32,6 +32,10 @@ uint32_t random_bits(void);
 void random_start(uint64_t seed);
 int32_t random_gaussian(int32_t sigma);
 
+#define ONE 4096 /* a membrane's threshold */
+/* The code of a LIF neuron under a current that is about the same at all steps. */
+uint32_t random_code(int32_t current, uint32_t time_steps);
+
 /* Fill codes (tokens, channels) at the asked rate. */
 void spikes(const layer_shape *shape, uint32_t tokens, uint8_t *codes);
 

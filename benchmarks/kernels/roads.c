@@ -24,7 +24,6 @@
 
 #define MOST_CONVS 4
 #define LEVELS 4 /* that come out, where levels do */
-#define ONE 4096 /* of a membrane */
 
 typedef struct {
     uint32_t side, channels, out_channels, kernel, stride, pool, steps, max_level, rate, kind, convs;
@@ -38,17 +37,12 @@ typedef struct {
     void *scratch;
 } call;
 
-/* Of a neuron that fires, under a current that is about the same at all steps. */
-static uint32_t random_code(uint32_t steps)
+/* Of a neuron that fires. */
+static uint32_t firing_code(uint32_t steps)
 {
     uint32_t code = 0;
     while (!code) {
-        int32_t current = ONE + random_gaussian(ONE * 8 / 10), v = 0;
-        for (uint32_t t = 0; t < steps; t++) {
-            v += (current + random_gaussian(ONE / 2) - v) >> 1;
-            code |= (uint32_t)(v >= ONE) << t;
-            v = v >= ONE ? 0 : v;
-        }
+        code = random_code(ONE + random_gaussian(ONE * 8 / 10), steps);
     }
     return code;
 }
@@ -63,7 +57,7 @@ static void fill_input(const shape *s, call *c)
             continue;
         }
         if (!s->max_level) {
-            c->input[i] = (uint8_t)random_code(s->steps);
+            c->input[i] = (uint8_t)firing_code(s->steps);
             continue;
         }
         uint32_t less = s->steps == 1 || random_bits() % 2 ? 0 : random_bits();

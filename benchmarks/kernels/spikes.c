@@ -1,8 +1,6 @@
 /* Random numbers and spikes. */
 #include "layer.h"
 
-#define ONE 4096 /* of the membrane's fixed point */
-
 static uint64_t state;
 
 void random_start(uint64_t seed)
@@ -26,6 +24,18 @@ int32_t random_gaussian(int32_t sigma)
     return (int32_t)((int64_t)sum * sigma / 37837);
 }
 
+uint32_t random_code(int32_t current, uint32_t time_steps)
+{
+    uint32_t code = 0;
+    int32_t v = 0;
+    for (uint32_t t = 0; t < time_steps; t++) {
+        v += (current + random_gaussian(ONE / 2) - v) >> 1;
+        code |= (uint32_t)(v >= ONE) << t;
+        v = v >= ONE ? 0 : v;
+    }
+    return code;
+}
+
 /* Codes of LIF neurons whose input is a mean of all neurons, one of the channel, one of the token,
  * and noise at every step: rates differ between channels, and a neuron's steps are alike. Returns
  * the number of spikes. */
@@ -35,16 +45,9 @@ static uint32_t fire(const layer_shape *s, uint32_t tokens, int32_t mean, const 
     uint32_t count = 0;
     random_start(2);
     for (uint32_t i = 0; i < tokens * s->channels; i++) {
-        int32_t current = mean + of_channel[i % s->channels] + random_gaussian(ONE * 8 / 10), v = 0;
-        codes[i] = 0;
-        for (uint32_t t = 0; t < s->time_steps; t++) {
-            v += (current + random_gaussian(ONE / 2) - v) >> 1;
-            if (v >= ONE) {
-                codes[i] = (uint8_t)(codes[i] | 1u << t);
-                count++;
-                v = 0;
-            }
-        }
+        int32_t current = mean + of_channel[i % s->channels] + random_gaussian(ONE * 8 / 10);
+        codes[i] = (uint8_t)random_code(current, s->time_steps);
+        count += (uint32_t)__builtin_popcount(codes[i]);
     }
     return count;
 }

@@ -80,6 +80,7 @@ class Judge:
         self.cluster = cluster
         self.task = (str(source.path), spec, images, seed)
         self.data_name = _images(*self.task[1:]).name
+        # "with check": answers that counted the file without its self-check vector are asked again.
         self._about = hashlib.sha256("\n".join(
             (source.weights_sha256(), msgspec.json.encode(self.card).decode(), str(self.task[1:]),
              str(VERSION), "with check")).encode()).hexdigest()

@@ -71,10 +71,10 @@ static inline uint32_t esv_splits_within(uint32_t mask)
 #define ESV_MOST_TAPS 8u /* image rows of a window of masks */
 
 /* What fires in a window, as bits: channels of a pixel and pixels of an image row behind each
- * other, lowest bit first. There are masks of seven kinds, for T up to 4: of the inputs that fire at all
- * steps (unless T is 1), of the others at steps 0 and 2 (T = 3, 4), at 1 and 3 (T = 4), and what is
- * left of steps 0, 1, 2 and 3. An input that fires is in masks of different steps, at each of its
- * steps in one. */
+ * other, lowest bit first. There are masks of seven kinds, for T up to 4: of the inputs that fire
+ * at all steps (unless T is 1), of the others at steps 0 and 2 (T = 3, 4), at 1 and 3 (T = 4), and
+ * what is left of steps 0, 1, 2 and 3. An input that fires is in masks of different steps, at each
+ * of its steps in one. */
 enum { ESV_ALL_STEPS, ESV_EVEN_STEPS, ESV_ODD_STEPS, ESV_STEP_0, ESV_MASKS = ESV_STEP_0 + 4 };
 typedef struct {
     /* The window's share of each image row; up to 8 bytes behind it are read. */

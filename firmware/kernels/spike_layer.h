@@ -9,17 +9,14 @@
 #define ESV_MOST_TOKENS 256 /* of a block */
 #define ESV_ALIGNED(bytes) (((bytes) + 15u) & ~15u)
 
-/* Microcontrollers have no memory for sorted image rows: their firmware goes without that code. */
+/* Microcontrollers have no memory for sorted image rows, and their firmware goes without that code;
+ * nor for expanded weights. ESV_WIDEST: channels of an expanded tile. */
 #if defined __ARM_ARCH_PROFILE && __ARM_ARCH_PROFILE == 'M'
 #define ESV_KEEPS_LINES 0
+#define ESV_WIDEST 1
 #else
 #define ESV_KEEPS_LINES 1
-#endif
-
-#if defined __ARM_ARCH_PROFILE && __ARM_ARCH_PROFILE == 'M'
-#define ESV_WIDEST 1 /* nothing is expanded */
-#else
-#define ESV_WIDEST 128 /* channels of an expanded tile */
+#define ESV_WIDEST 128
 #endif
 
 /* A tile and the constants that its pointers point at; prepared ones are kept behind each other. */

@@ -15,7 +15,8 @@ const char *crew_kernel_name(uint32_t index);
 /* Give `program` the fastest kernels of this processor, or those called `kernels`, and `threads`
  * threads, the caller's included. Behind the name may stand `+lists`, `+dense` or
  * `+masks`: spiking convolutions then go that road alone, masks where they can and lists elsewhere.
- * Returns NULL when there are no kernels of that name here, or no memory. The program must not run after crew_free. */
+ * Returns NULL when there are no kernels of that name here, or no memory. The program must not run
+ * after crew_free. */
 const esv_crew *crew_new(esv_program *program, const char *kernels, uint32_t threads);
 void crew_free(const esv_crew *crew);
 
