@@ -41,9 +41,10 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
               help="Keep a multiple of this many channels; 1 as the papers do.")
 @click.option("--norm", default="folded", show_default=True, type=click.Choice(("folded", "raw")),
               help="What ranks channels: filters with their batch norm folded in, or bare ones.")
-@click.option("--budget", default="greedy", show_default=True,
-              type=click.Choice(("greedy", "proportional")),
-              help="primesvt: whether the first layer may spend the whole accuracy budget.")
+@click.option("--budget", default="earned", show_default=True,
+              type=click.Choice(("earned", "proportional", "greedy")),
+              help="primesvt: what the layers so far may lose: as much of --max-drop as they have "
+              "saved of --save-memory, as they hold of the parameters, or all of it.")
 @click.option("--grid", default="channel", show_default=True,
               type=click.Choice(("channel", "fixed-round", "fixed-truncate")),
               help="qsvit: a scale per output channel, or the published fixed-point grid.")

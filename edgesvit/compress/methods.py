@@ -16,7 +16,7 @@ from edgesvit.errors import UsageError
 from edgesvit.profiles import Profile
 from edgesvit.targets import Target
 
-LARGER = 3  # a search that ends well is verified on so many times the images
+LARGER = 3  # what a search found is verified on so many times the images
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...] = ()
     round_to: int = DEFAULT_STEP
     fold_bn: bool = True
-    budget: Literal["greedy", "proportional"] = primesvt.Options().budget
+    budget: primesvt.Budget = primesvt.Options().budget
     grid: Literal["channel", "fixed-round", "fixed-truncate"] = "channel"
     drift: float = 0.0
     keep_tokens: str = "0.6"
@@ -55,19 +55,19 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _psvit(judge: Judge, request: Request, note: Note) -> Setting:
-    return psvit.search(judge, _prunable(judge, request), psvit.Options(**_limits(request)), note)
+    options = psvit.Options(**_limits(request))
+    return psvit.search(judge, _prunable(judge, request), options, note, _larger(judge, request))
 
 
 def _primesvt(judge: Judge, request: Request, note: Note) -> Setting:
-    larger = Judge(judge.source, judge.task[1], judge.store, LARGER * request.images,
-                   request.seed + 1, judge.jobs, judge.cluster)
     options = primesvt.Options(**_limits(request), budget=request.budget)
-    return primesvt.search(judge, _prunable(judge, request), options, note, larger)
+    return primesvt.search(judge, _prunable(judge, request), options, note,
+                           _larger(judge, request))
 
 
 def _qsvit(judge: Judge, request: Request, note: Note) -> Setting:
     options = qsvit.Options(**_limits(request), grid=request.grid, drift=request.drift)
-    return qsvit.search(judge, options, note)
+    return qsvit.search(judge, options, note, _larger(judge, request))
 
 
 def _tp_spikformer(judge: Judge, request: Request, note: Note) -> Setting:
@@ -108,6 +108,12 @@ METHODS: dict[str, Callable[[Judge, Request, Note], Setting | Found]] = {
     "tp-spikformer": _tp_spikformer,
     "fit": _fit,
 }
+
+
+def _larger(judge: Judge, request: Request) -> Judge:
+    """Of other images and more: a search fits its choice to the noise of the ones it has."""
+    return Judge(judge.source, judge.task[1], judge.store, LARGER * request.images,
+                 request.seed + 1, judge.jobs, judge.cluster)
 
 
 def _prunable(judge: Judge, request: Request) -> Prunable:

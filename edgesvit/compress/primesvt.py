@@ -20,19 +20,23 @@ COARSE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 FINE_STEP = 0.025
 PROBES = (0.2, 0.4, 0.6)
 MOST_SETS = 8  # target sets that are scored; of more groups every second, third ...
+CREDITS = (0.1, 0.4, 1.0)  # shares of the accuracy that may be spent before memory is saved
 PUBLISHED_SAVING = 26.68  # percent
+
+Budget = Literal["greedy", "proportional", "earned"]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """`max_drop` in points; `save_memory` in percent of the program's bytes, 0: all it can.
 
     `budget`: 'greedy' lets the first layer spend all of `max_drop`; 'proportional' caps what the
-    layers up to the j-th may lose together at their share of the targets' parameters.
+    layers up to the j-th may lose together at their share of the targets' parameters; 'earned' at
+    the share of the wanted memory that they have saved.
     """
 
     max_drop: float = 3.0
     save_memory: float = PUBLISHED_SAVING
-    budget: Literal["greedy", "proportional"] = "greedy"
+    budget: Budget = "earned"
     coarse: tuple[float, ...] = COARSE
     probes: tuple[float, ...] = PROBES
 
@@ -82,31 +86,46 @@ class Search:
                 return [name for name in self.order if name in best]
         return [name for name in self.order if name in ranked[:counts[-1]]]
 
-    def compress(self, names: Sequence[str], budget: str) -> None:
+    def compress(self, names: Sequence[str], budget: Budget, credit: float = CREDITS[0]) -> None:
         """Prune these groups one after the other, each as far as the budget allows."""
+        most, asked = self.options.max_drop, self.options.save_memory or self._widest
         total, seen = sum(self.model.parameters[name] for name in names), 0
+
+        def allowed(verdict: Verdict) -> float:
+            if budget == "greedy":
+                return most
+            if budget == "proportional":
+                return most * seen / total
+            earned = min(saved(self.judge.whole, verdict) / asked, 1.0)
+            return most * (credit + (1 - credit) * earned)
+
         for name in names:
             if self.done:
                 return
             seen += self.model.parameters[name]
-            allowed = self.options.max_drop
-            if budget == "proportional":
-                allowed *= seen / total
             rate = self._rate(name, allowed)
             if self.now(name, rate) != self.now():  # a rate below one lane takes nothing
+                self.rates.pop(name, None)  # the last one pruned stands last
                 self.rates[name] = rate
                 verdict = self.judge(self.now())
                 self.note(f"{name} at {rate:g}: {saved(self.judge.whole, verdict):.2f} % saved, "
                           f"{drop(self.judge.whole, verdict):.2f} points lost")
 
-    def _rate(self, name: str, allowed: float) -> float:
+    @property
+    def _widest(self) -> float:
+        """The most that any rates save, in percent."""
+        rates = dict.fromkeys(self.model.names, max(self.options.coarse))
+        return saved(self.judge.whole, self.judge(self.model.setting(rates)))
+
+    def _rate(self, name: str, allowed: Callable[[Verdict], float]) -> float:
         """The highest rate of a group that stays within the budget, coarse then fine; 0: none.
 
         Accuracy falls as the rate rises, so both are bisected. Where less than that rate saves
         what was asked, the lowest that does: pruning on would only lose more.
         """
         def good(rate: float) -> bool:
-            return drop(self.judge.whole, self.judge(self.now(name, rate))) <= allowed
+            verdict = self.judge(self.now(name, rate))
+            return drop(self.judge.whole, verdict) <= allowed(verdict)
 
         def enough(rate: float) -> bool:
             verdict = self.judge(self.now(name, rate))
@@ -124,17 +143,20 @@ class Search:
         below = _last(lambda rate: not enough(rate), grid, start)
         return min((rate for rate in grid if rate > below), default=reached)
 
-
     def verify(self, larger: Judging) -> None:
-        """Take back the groups pruned last until a larger sample of images agrees."""
-        while self.rates:
-            lost = drop(larger.whole, larger(self.now()))
-            if lost <= self.options.max_drop:
-                return
-            name = list(self.rates)[-1]
-            self.note(f"{lost:.2f} points lost on {larger.whole.images} images: {name} is whole "
-                      "again")
-            del self.rates[name]
+        """Take back what was pruned last, in fine steps, until a larger sample of images agrees."""
+        def lost(name: str = "", rate: float = 0.0) -> float:
+            return drop(larger.whole, larger(self.now(name, rate)))
+
+        while self.rates and lost() > self.options.max_drop:
+            name, rate = list(self.rates.items())[-1]
+            lower = [round(FINE_STEP * i, 4) for i in range(40) if FINE_STEP * i < rate - 1e-9]
+            self.note(f"{lost():.2f} points lost on {larger.whole.images} images: {name} is taken "
+                      "back")
+            self.rates[name] = _last(
+                lambda rate, name=name: lost(name, rate) <= self.options.max_drop, lower, 0.0)
+            if not self.rates[name]:
+                del self.rates[name]
 
 
 def search(judge: Judging, model: Prunable, options: Options, note: Note = lambda text: None,
@@ -150,7 +172,13 @@ def search(judge: Judging, model: Prunable, options: Options, note: Note = lambd
     note(f"targets, largest first: {', '.join(targets)}")
     found.compress(targets, options.budget)
     if options.save_memory:  # what the targets left of the budget, the other groups may spend
-        found.compress([name for name in found.order if name not in targets], "greedy")
+        others = [name for name in found.order if name not in targets]
+        if options.budget == "earned":
+            found.compress(others, "earned")
+            for credit in CREDITS[1:]:
+                found.compress(found.order, "earned", credit)
+        else:
+            found.compress(others, "greedy")
     if larger and larger.whole.images > judge.whole.images:
         found.verify(larger)
     if options.save_memory and not found.done:

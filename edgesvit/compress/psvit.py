@@ -39,9 +39,12 @@ class Profile(msgspec.Struct, frozen=True):
     alone: dict[tuple[str, float], Verdict]
 
 
-def search(judge: Judging, model: Prunable, options: Options, note: Note = lambda text: None
-           ) -> Setting:
-    """The rates that save enough within the accuracy; Infeasible with the best point reached."""
+def search(judge: Judging, model: Prunable, options: Options, note: Note = lambda text: None,
+           larger: Judging | None = None) -> Setting:
+    """The rates that save enough within the accuracy; Infeasible with the best point reached.
+
+    `larger` judges on more images than `judge`, and may refuse settings that were found.
+    """
     if options.max_drop <= 0:
         return WHOLE
     found = profile(judge, model, options, note)
@@ -52,7 +55,8 @@ def search(judge: Judging, model: Prunable, options: Options, note: Note = lambd
     chosen = _scaled(judge, model, options, rates, note) + _priced(judge, model, options, found)
     settings = [WHOLE, *(model.setting(dict.fromkeys(model.names, rate)) for rate in options.rates),
                 *chosen]
-    return _best(judge, model, options, settings)
+    more = larger and larger.whole.images > judge.whole.images
+    return _best(judge, model, options, settings, larger if more else judge)
 
 
 def profile(judge: Judging, model: Prunable, options: Options, note: Note) -> Profile:
@@ -159,16 +163,30 @@ def _bisect(reached: Callable[[float], bool], low: float, high: float) -> None:
         low, high = (low, middle) if reached(middle) else (middle, high)
 
 
-def _best(judge: Judging, model: Prunable, options: Options, settings: list[Setting]) -> Setting:
-    """The most accurate setting that saves enough (asked for all it can: the smallest)."""
+def _best(judge: Judging, model: Prunable, options: Options, settings: list[Setting],
+          larger: Judging) -> Setting:
+    """The most accurate setting that saves enough (asked for all it can: the smallest).
+
+    The first in that order that is within the accuracy on the `larger` sample too.
+    """
     whole = judge.whole
     judged = list(zip(settings, judge.many(settings), strict=True))
     within = [pair for pair in judged if drop(whole, pair[1]) <= options.max_drop]
-    smallest = min(within, key=lambda pair: pair[1].program_bytes)
-    if not options.save_memory:
-        return smallest[0]
+
+    def smallest(pair: tuple[Setting, Verdict]) -> tuple[float, float]:
+        return pair[1].program_bytes, -pair[1].accuracy
+
+    def most_accurate(pair: tuple[Setting, Verdict]) -> tuple[float, float]:
+        return -pair[1].accuracy, pair[1].program_bytes
+
+    def agreed(pairs: list[tuple[Setting, Verdict]], order: Callable) -> Setting | None:
+        return next((setting for setting, _ in sorted(pairs, key=order)
+                     if drop(larger.whole, larger(setting)) <= options.max_drop), None)
+
     enough = [pair for pair in within if saved(whole, pair[1]) >= options.save_memory]
-    if not enough:
+    found = agreed(enough, most_accurate if options.save_memory else smallest)
+    if found is None:
         widest = model.setting(dict.fromkeys(model.names, max(options.rates)))
-        raise infeasible(judge, smallest[0], options.max_drop, options.save_memory, widest)
-    return max(enough, key=lambda pair: (pair[1].accuracy, -pair[1].program_bytes))[0]
+        raise infeasible(larger, agreed(within, smallest) or WHOLE, options.max_drop,
+                         options.save_memory, widest)
+    return found

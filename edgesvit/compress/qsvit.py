@@ -11,7 +11,7 @@ import msgspec
 
 from edgesvit.compress import precision
 from edgesvit.compress.judge import Judge, Verdict
-from edgesvit.compress.prunable import Infeasible
+from edgesvit.compress.prunable import Infeasible, drop
 from edgesvit.compress.setting import Setting
 
 FIXED_LADDER = (32, 16, 12, 10, *precision.WIDTHS)
@@ -44,7 +44,6 @@ class Search:
         ends = (next(iter(self.units)), *(unit for unit in self.units if unit.startswith("head")))
         protected = ends if options.protect is None else options.protect
         self.free = [unit for unit in self.units if unit not in protected]
-        self.floor = judge.whole.accuracy - options.max_drop
 
     def setting(self, widths: Mapping[str, int]) -> Setting:
         """Every layer of a unit gets the unit's width; the rest the widest of the ladder."""
@@ -79,10 +78,17 @@ class Search:
                            if whole - study[unit, bits].accuracy <= allowed),
                           default=self.ladder[0]) for unit in self.free}
 
-    def repair(self, widths: dict[str, int], study: Mapping[tuple[str, int], Verdict]
-               ) -> dict[str, int]:
-        """Widen, one step at a time, what the study says wins most accuracy per bit added."""
-        while self.judge(self.setting(widths)).accuracy < self.floor:
+    def holds(self, widths: Mapping[str, int], judge: Judge) -> bool:
+        """Whether these widths keep the accuracy that was asked for."""
+        return drop(judge.whole, judge(self.setting(widths))) <= self.options.max_drop
+
+    def repair(self, widths: dict[str, int], study: Mapping[tuple[str, int], Verdict],
+               judge: Judge) -> dict[str, int]:
+        """Widen, one step at a time, what the study says wins most accuracy per bit added.
+
+        Until `judge` finds the accuracy kept.
+        """
+        while not self.holds(widths, judge):
             wider = {unit: self._next(bits, -1) for unit, bits in widths.items()
                      if bits != self.ladder[0]}
             if not wider:
@@ -124,10 +130,10 @@ class Search:
                 frozen.add(unit)
                 self.note(f"{unit}: {tried[unit][unit]} bits move the membranes too far")
                 continue
-            verdict = self.judge(self.setting(tried[unit]))
-            if verdict.accuracy >= self.floor:
+            if self.holds(tried[unit], self.judge):
                 widths = tried[unit]
-                self.note(f"{unit}: {widths[unit]} bits, {verdict.accuracy:.2f} %, "
+                accuracy = self.judge(self.setting(widths)).accuracy
+                self.note(f"{unit}: {widths[unit]} bits, {accuracy:.2f} %, "
                           f"{self.saved(widths):.1f} % of float32 saved")
             else:
                 frozen.add(unit)
@@ -147,16 +153,20 @@ class Search:
         return (self.judge.whole if bits == self.ladder[0] else study[unit, bits]).accuracy
 
 
-def search(judge: Judge, options: Options, note: Note = lambda text: None) -> Setting:
+def search(judge: Judge, options: Options, note: Note = lambda text: None,
+           larger: Judge | None = None) -> Setting:
     """The narrowest widths found that lose at most `max_drop` points on the search images.
 
-    Raises Infeasible where they save less than `save_memory`, or where none holds the accuracy.
+    `larger` judges on more images than `judge`, and may widen what was found. Raises Infeasible
+    where they save less than `save_memory`, or where none holds the accuracy.
     """
     found = Search(judge, options, note)
     study = found.study()
-    widths = found.narrow(found.repair(found.base(study), study), study)
+    widths = found.narrow(found.repair(found.base(study), study, judge), study)
+    if larger and larger.whole.images > judge.whole.images:
+        widths = found.repair(widths, study, larger)
     setting, saved = found.setting(widths), found.saved(widths)
-    lost = judge.whole.accuracy - judge(setting).accuracy
+    lost = drop(judge.whole, judge(setting))
     if lost > options.max_drop or saved < options.save_memory:
         raise Infeasible(
             f"INFEASIBLE: {options.save_memory:g} % of float32 weights cannot be saved within "

@@ -53,6 +53,19 @@ def test_psvit_scales_up_to_what_was_asked(judge):
     assert drop(judge.whole, judge(setting)) <= 3
 
 
+def test_psvit_takes_what_a_larger_sample_agrees_with(judge):
+    options = psvit.Options(save_memory=22.4)
+    first = psvit.search(judge, judge.model, options)
+    larger = Formula(MIXED | {"a.0": (4000, 14.0)}, images=3000)
+    second = psvit.search(judge, judge.model, options, larger=larger)
+    assert drop(larger.whole, larger(first)) > 3 >= drop(larger.whole, larger(second))
+    assert saved(judge.whole, judge(second)) >= 22.4
+    larger = Formula({name: (size, 900.0) for name, (size, _) in MIXED.items()}, images=3000)
+    with pytest.raises(Infeasible, match="points lost on 3000 search images") as caught:
+        psvit.search(judge, judge.model, options, larger=larger)
+    assert drop(larger.whole, larger(caught.value.best)) <= 3
+
+
 def test_primesvt_takes_the_largest_robust_group_first(judge):
     search = primesvt.Search(judge, judge.model, primesvt.Options(), lambda text: None)
     assert search.order == ["a.0", "b.0", "c.0", "d.0"]
@@ -98,13 +111,26 @@ def test_primesvt_asks_less_than_psvit():
     assert asked[primesvt] < asked[psvit]
 
 
+def test_what_a_layer_may_lose_is_earned_by_the_memory_it_saves():
+    judge = Formula({"a.0": (4000, 12.0), "b.0": (3000, 1.0)})
+    with pytest.raises(Infeasible):  # three points on half of a, which leaves nothing for b
+        primesvt.search(judge, judge.model, primesvt.Options(save_memory=40, budget="greedy"))
+    setting = primesvt.search(judge, judge.model, primesvt.Options(save_memory=40))
+    assert saved(judge.whole, judge(setting)) >= 40
+    assert drop(judge.whole, judge(setting)) < 2.5
+
+
 def test_a_larger_sample_takes_back_the_last_group(judge):
-    larger = Formula(MIXED | {"c.0": (1500, 40.0)}, images=3000)
     options = primesvt.Options(save_memory=0)
     before = primesvt.search(judge, judge.model, options)
+    assert before.kept == {"a.0": 3, "c.0": 3}
+    # To that sample a alone loses 0.94 points, and c 40 times the square of its rate.
+    larger = Formula(MIXED | {"c.0": (1500, 40.0)}, images=3000)
     after = primesvt.search(judge, judge.model, options, larger=larger)
-    assert "c.0" in before.kept and "c.0" not in after.kept
-    assert after.kept.items() < before.kept.items()
+    assert after.kept == {"a.0": 3, "c.0": 78}
+    larger = Formula(MIXED | {"a.0": (4000, 3.0), "c.0": (1500, 4000.0)}, images=3000)
+    gone = primesvt.search(judge, judge.model, options, larger=larger)
+    assert gone.kept == {"a.0": 3}, "of c not even a fortieth"
 
 
 @pytest.mark.parametrize("method", [psvit, primesvt])

@@ -29,6 +29,19 @@ def test_qsvit_narrows_within_the_accuracy(judge):
     assert len({bits for _, _, bits in rows}) > 2
 
 
+def test_a_larger_sample_widens_what_qsvit_found(judge, tmp_path):
+    options = qsvit.Options(max_drop=1.0)
+    larger = Judge(judge.source, "digits", tmp_path / "search.jsonl", images=400, seed=1)
+    loose = qsvit.search(judge, qsvit.Options(max_drop=6.0))
+    assert larger.whole.accuracy - larger(loose).accuracy > 1.0
+    found = qsvit.Search(judge, options, lambda text: None)
+    widths = {unit: min(loose.bits[layer] for layer in names)
+              for unit, names in found.units.items() if unit in found.free}
+    wider = found.repair(widths, found.study(), larger)
+    assert found.holds(wider, larger) and not found.holds(widths, larger)
+    assert all(wider[unit] >= bits for unit, bits in widths.items())
+
+
 def test_qsvit_stops_at_the_memory_asked_for(judge):
     found = qsvit.Search(judge, qsvit.Options(save_memory=78), lambda text: None)
     widths = found.narrow(dict.fromkeys(found.free, 8), found.study())
