@@ -1,0 +1,31 @@
+"""The methods' benchmark: its rows say what the commands left in their folders."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import compression  # noqa: E402
+
+from edgesvit.cli.options import model_folder  # noqa: E402
+from edgesvit.run_folder import RunFolder  # noqa: E402
+
+
+def test_a_row_is_what_its_commands_reached(tmp_path):
+    source = model_folder("spikformer-digits")
+    row = compression.Row("qsvit", "--max-drop 6 --search-images 100", 75.0, 0.5, 0.4)
+    found = compression.measure(row, source, tmp_path, [], "")
+    [place] = tmp_path.iterdir()
+    card = RunFolder(place).card()
+    bits = set(card.layer_bits.values())
+    assert 100 * (1 - 8 / 32) < found["saved"] < 100 * (1 - min(bits) / 32)
+    assert found["after"] == pytest.approx(100 * card.metrics["integer_accuracy"])
+    assert found["before"] == pytest.approx(99.72, abs=0.01) and found["energy"] > 0
+    line = compression.shown(found)
+    assert line[0] == f"qsvit {row.options}" and line[2] == ">= 75"
+    assert line[4:8] == (f"{found['before'] - found['after']:.2f}", "<= 0.5", "", "<= 0.4")
+
+
+def test_what_fails_ends_the_benchmark(tmp_path, capfd):
+    with pytest.raises(SystemExit) as caught:
+        compression.edgesvit("inspect", "--model", str(tmp_path / "none"))
+    assert caught.value.code == 2 and "none" in capfd.readouterr().err
