@@ -124,9 +124,9 @@ int esv_encode_conv_dense(const esv_window *window, const esv_conv *conv, const 
                           const esv_crew *crew);
 int esv_membrane_conv_dense(const esv_window *window, const esv_conv *conv,
                             const int16_t *membranes, const esv_crew *crew);
+int esv_depthwise_conv_dense(const esv_window *window, const esv_conv *conv, enum esv_kind kind,
+                             const void *input, const esv_crew *crew);
 #ifdef __aarch64__
-int esv_depthwise_conv_neon(const esv_window *window, const esv_conv *conv, enum esv_kind kind,
-                            const void *input, const esv_crew *crew);
 int esv_fire_neon(const esv_after *after, const int16_t *membranes);
 #endif
 

@@ -224,8 +224,8 @@ static void convolve_row(void *context, uint32_t row, uint32_t member)
 void esv_depthwise_conv(const esv_window *w, const esv_conv *conv, enum esv_kind kind,
                         const void *input, const esv_crew *crew)
 {
-#if defined ESV_DENSE && defined __aarch64__
-    if (esv_depthwise_conv_neon(w, conv, kind, input, crew)) {
+#ifdef ESV_DENSE
+    if (esv_depthwise_conv_dense(w, conv, kind, input, crew)) {
         return;
     }
 #endif

@@ -57,6 +57,21 @@ def test_random_membrane_networks(seed):
     assert_equal(program, random_image(program, seed))
 
 
+# Levels of 15 fit sums of int16, those of 40 and 255 with 49 taps do not.
+@pytest.mark.parametrize(("kernel", "stride", "pad", "channels"), [
+    (7, 1, 3, 8), (3, 1, 1, 20), (3, 2, 0, 1), (5, 1, 0, 33), (1, 1, 0, 5), (7, 2, 3, 16)])
+@pytest.mark.parametrize(("steps", "reads"), [
+    (1, (Kind.SPIKES, 1)), (3, (Kind.SPIKES, 1)), (8, (Kind.SPIKES, 1)), (2, (Kind.LEVELS, 15)),
+    (1, (Kind.LEVELS, 40)), (2, (Kind.LEVELS, 255)), (3, (Kind.MEMBRANE, 2000))])
+def test_depthwise_convolutions(kernel, stride, pad, channels, steps, reads):
+    def build(b: Builder) -> Value:
+        x = b.depthwise(b.encode(channels, gives=reads), kernel, stride, pad)
+        return b.conv(x, 40, 3, pad=1)  # what work memory is set aside for
+
+    program = network(steps, (9, 15, 2), build, seed=channels)
+    assert_equal(program, random_image(program, kernel))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
 @pytest.mark.parametrize("channels", [1, 31, 32, 33, 65])
 def test_tile_edges(steps, channels):

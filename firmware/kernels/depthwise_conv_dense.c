@@ -1,19 +1,23 @@
-/* Depthwise convolution on AArch64: 16 channels of one output token at a time, all their steps'
- * sums in registers. */
+/* Depthwise convolution on processors with wide vectors: 16 channels of one output token at a
+ * time, all their steps' sums in registers. */
 #include "dense.h"
 
 typedef int esv_not_empty; /* on other processors */
 
-#if defined ESV_DENSE && defined __aarch64__
-#include <arm_neon.h>
+#ifdef ESV_DENSE
 #include <string.h>
 
 #include "weights.h"
 
-#define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 4")
 #define MOST_STEPS 4 /* of spikes at a time */
 #define TOKENS 4     /* of levels, which share their weights */
+
+#ifdef __aarch64__
+#include "depthwise_neon.h"
+#else
+#include "depthwise_avx2.h"
+#endif
 
 typedef struct {
     const esv_window *window;
@@ -74,43 +78,33 @@ INLINE const uint8_t *bytes_at(const job *j, uint64_t at)
     return at < j->edge ? j->input + at : j->tail + (at - j->edge);
 }
 
-INLINE void widen(const int16x8_t sum[2], const int32_t *bias, int32_t *currents)
-{
-    UNROLL for (uint32_t h = 0; h < 2; h++, bias += 8, currents += 8) {
-        vst1q_s32(currents, vaddw_s16(vld1q_s32(bias), vget_low_s16(sum[h])));
-        vst1q_s32(currents + 4, vaddw_high_s16(vld1q_s32(bias + 4), sum[h]));
-    }
-}
-
 /* Sums of steps t to t + steps - 1. They fit int16: there are at most 256 taps. */
 INLINE void sum_spikes(const job *j, const place *p, uint32_t t, const uint32_t steps)
 {
-    int16x8_t sum[MOST_STEPS][2];
-    uint8x16_t bit[MOST_STEPS];
+    sums16 sum[MOST_STEPS];
+    bytes16 bit[MOST_STEPS];
     uint32_t channels = j->window->channels, next = j->window->out_width * j->width;
     UNROLL for (uint32_t i = 0; i < steps; i++) {
-        sum[i][0] = sum[i][1] = vdupq_n_s16(0);
-        bit[i] = vdupq_n_u8((uint8_t)(1u << (t + i)));
+        sum[i] = no_sums();
+        bit[i] = bit_of(t + i);
     }
     for (uint32_t y = 0; y < p->height; y++) {
         const int8_t *weight = p->weight + y * j->window->kernel * ESV_TILE;
         uint64_t at = p->at + (uint64_t)y * j->window->width * channels;
         for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, at += channels) {
-            uint8x16_t code = vld1q_u8(bytes_at(j, at));
-            int8x16_t w = vld1q_s8(weight);
+            bytes16 code = load_bytes(bytes_at(j, at));
+            weights16 w = load_weights(weight);
             UNROLL for (uint32_t i = 0; i < steps; i++) {
-                int8x16_t fired = vandq_s8(w, vreinterpretq_s8_u8(vtstq_u8(code, bit[i])));
-                sum[i][0] = vaddw_s8(sum[i][0], vget_low_s8(fired));
-                sum[i][1] = vaddw_high_s8(sum[i][1], fired);
+                add_fired(&sum[i], w, code, bit[i]);
             }
         }
     }
     UNROLL for (uint32_t i = 0; i < steps; i++) {
-        widen(sum[i], p->bias, p->currents + (t + i) * next);
+        widen(&sum[i], p->bias, p->currents + (t + i) * next);
     }
 }
 
-static void sum_all_spikes(const job *j, const place *p)
+static TARGET void sum_all_spikes(const job *j, const place *p)
 {
     uint32_t t = 0, steps = j->window->time_steps;
     for (; t + 4 <= steps; t += 4) {
@@ -133,17 +127,14 @@ INLINE int is_inside(const job *j, const place *p, uint64_t at, uint32_t bytes)
 }
 
 INLINE void add_levels(const job *j, const place *p, uint64_t at, unsigned tokens, int inside,
-                       const int8_t *weight, int16x8_t sum[][2])
+                       const int8_t *weight, sums16 *sum)
 {
     uint32_t channels = j->window->channels, apart = p->apart;
     const uint8_t *from = j->input + at;
     for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, from += channels, at += channels) {
-        int8x16_t w = vld1q_s8(weight);
+        weights16 w = load_weights(weight);
         UNROLL for (unsigned r = 0; r < tokens; r++) {
-            const uint8_t *in = inside ? from + r * apart : bytes_at(j, at + r * apart);
-            int8x16_t level = vreinterpretq_s8_u8(vld1q_u8(in));
-            sum[r][0] = vmlal_s8(sum[r][0], vget_low_s8(level), vget_low_s8(w));
-            sum[r][1] = vmlal_high_s8(sum[r][1], level, w);
+            add_levels16(&sum[r], w, inside ? from + r * apart : bytes_at(j, at + r * apart));
         }
     }
 }
@@ -151,9 +142,9 @@ INLINE void add_levels(const job *j, const place *p, uint64_t at, unsigned token
 INLINE void sum_levels(const job *j, const place *p, uint64_t from, unsigned tokens,
                        int32_t *currents)
 {
-    int16x8_t sum[TOKENS][2];
+    sums16 sum[TOKENS];
     UNROLL for (unsigned r = 0; r < tokens; r++) {
-        sum[r][0] = sum[r][1] = vdupq_n_s16(0);
+        sum[r] = no_sums();
     }
     for (uint32_t y = 0; y < p->height && p->width; y++) {
         const int8_t *weight = p->weight + y * j->window->kernel * ESV_TILE;
@@ -165,12 +156,12 @@ INLINE void sum_levels(const job *j, const place *p, uint64_t from, unsigned tok
         }
     }
     UNROLL for (unsigned r = 0; r < tokens; r++) {
-        widen(sum[r], p->bias, currents + r * j->width);
+        widen(&sum[r], p->bias, currents + r * j->width);
     }
 }
 
 /* Levels below 128 whose sums fit int16, at one step. */
-static void sum_narrow(const job *j, const place *p, uint64_t from, int32_t *currents)
+static TARGET void sum_narrow(const job *j, const place *p, uint64_t from, int32_t *currents)
 {
     if (p->tokens > 1) {
         sum_levels(j, p, from, TOKENS, currents);
@@ -179,56 +170,34 @@ static void sum_narrow(const job *j, const place *p, uint64_t from, int32_t *cur
     }
 }
 
-INLINE void load_wide(const uint8_t *from, int words, int16x8_t in[2])
-{
-    if (words) {
-        in[0] = vreinterpretq_s16_u8(vld1q_u8(from));
-        in[1] = vreinterpretq_s16_u8(vld1q_u8(from + 16));
-    } else {
-        uint8x16_t level = vld1q_u8(from);
-        in[0] = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(level)));
-        in[1] = vreinterpretq_s16_u16(vmovl_high_u8(level));
-    }
-}
-
-INLINE void add_wide(const job *j, const place *p, uint64_t at, int words, int inside,
-                     const int8_t *weight, int32x4_t sum[4])
+INLINE void add_row(const job *j, const place *p, uint64_t at, int words, int inside,
+                    const int8_t *weight, sums32 *sum)
 {
     uint32_t bytes = words ? 2 : 1, next = j->window->channels * bytes;
     const uint8_t *from = j->input + at * bytes;
     at *= bytes;
     for (uint32_t x = 0; x < p->width; x++, weight += ESV_TILE, from += next, at += next) {
-        int16x8_t in[2], low = vmovl_s8(vld1_s8(weight)), high = vmovl_s8(vld1_s8(weight + 8));
-        load_wide(inside ? from : bytes_at(j, at), words, in);
-        sum[0] = vmlal_s16(sum[0], vget_low_s16(in[0]), vget_low_s16(low));
-        sum[1] = vmlal_high_s16(sum[1], in[0], low);
-        sum[2] = vmlal_s16(sum[2], vget_low_s16(in[1]), vget_low_s16(high));
-        sum[3] = vmlal_high_s16(sum[3], in[1], high);
+        add_wide(sum, weight, inside ? from : bytes_at(j, at), words);
     }
 }
 
 /* Membranes (words), or any levels, at one step. */
 INLINE void sum_wide(const job *j, const place *p, uint64_t from, int words, int32_t *currents)
 {
-    int32x4_t sum[4];
-    UNROLL for (uint32_t i = 0; i < 4; i++) {
-        sum[i] = vld1q_s32(p->bias + 4 * i);
-    }
+    sums32 sum = start(p->bias);
     for (uint32_t y = 0; y < p->height && p->width; y++) {
         const int8_t *weight = p->weight + y * j->window->kernel * ESV_TILE;
         uint64_t at = from + (uint64_t)y * j->window->width * j->window->channels;
         if (is_inside(j, p, at, words ? 2 : 1)) {
-            add_wide(j, p, at, words, 1, weight, sum);
+            add_row(j, p, at, words, 1, weight, &sum);
         } else {
-            add_wide(j, p, at, words, 0, weight, sum);
+            add_row(j, p, at, words, 0, weight, &sum);
         }
     }
-    UNROLL for (uint32_t i = 0; i < 4; i++) {
-        vst1q_s32(currents + 4 * i, sum[i]);
-    }
+    store(&sum, currents);
 }
 
-static void sum_place(const job *j, const place *p)
+static TARGET void sum_place(const job *j, const place *p)
 {
     const esv_window *w = j->window;
     if (j->kind == ESV_SPIKES) {
@@ -315,8 +284,8 @@ static void keep_tail(job *j)
     memcpy(j->tail, j->input + j->edge, last);
 }
 
-int esv_depthwise_conv_neon(const esv_window *w, const esv_conv *conv, enum esv_kind kind,
-                            const void *input, const esv_crew *crew)
+int esv_depthwise_conv_dense(const esv_window *w, const esv_conv *conv, enum esv_kind kind,
+                             const void *input, const esv_crew *crew)
 {
     if (!esv_dense_runs(crew)) {
         return 0;
