@@ -7,7 +7,19 @@ pytest.importorskip("torch")
 import compression  # noqa: E402
 
 from edgesvit.cli.options import model_folder  # noqa: E402
+from edgesvit.evaluate import unchecked_program  # noqa: E402
+from edgesvit.program.file import to_bytes  # noqa: E402
 from edgesvit.run_folder import RunFolder  # noqa: E402
+
+
+@pytest.mark.parametrize("path", sorted(compression.REFERENCE.iterdir()), ids=lambda p: p.name)
+def test_reference_models_become_programs(path):
+    folder = RunFolder(path)
+    card = folder.card()
+    assert card.metrics["integer_accuracy"] > 0.6 and card.command.startswith("edgesvit train")
+    program = unchecked_program(card, folder.weights())
+    assert program.ops[-1].weight.shape[1] == len(card.labels)
+    assert len(to_bytes(program)) < path.joinpath("weights.safetensors").stat().st_size
 
 
 def test_a_row_is_what_its_commands_reached(tmp_path):
