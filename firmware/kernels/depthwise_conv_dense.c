@@ -237,7 +237,7 @@ INLINE uint32_t tokens_from(const job *j, uint32_t column)
 }
 
 /* Returns how many tokens are done. */
-static uint32_t sum_tokens(const job *j, const part *p, uint32_t row, uint32_t column)
+static TARGET uint32_t sum_tokens(const job *j, const part *p, uint32_t row, uint32_t column)
 {
     const esv_window *w = j->window;
     int32_t y0 = (int32_t)(row * w->stride) - w->pad, x0 = (int32_t)(column * w->stride) - w->pad;
