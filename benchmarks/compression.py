@@ -81,8 +81,12 @@ def integer_percent(folder: RunFolder, data: str) -> float:
     return integer_accuracy(program_of(folder.card(), folder.weights(), test), test)
 
 
-def measure(row: Row, source: RunFolder, out: Path, data: list[str], train: str) -> dict[str, Any]:
-    """Run the row's commands; what they reached, and what was wanted."""
+def measure(row: Row, source: RunFolder, out: Path, data: list[str], train: str, whole_mj: float
+            ) -> dict[str, Any]:
+    """Run the row's commands; what they reached, and what was wanted.
+
+    `whole_mj` is the energy of the source.
+    """
     place = RunFolder(out / "-".join([source.path.name, row.method, *row.options.split()[1:]]))
     edgesvit("compress", "--method", row.method, "--model", str(source.path), *data,
              *row.options.split(), "--run", str(place.path))
@@ -94,13 +98,14 @@ def measure(row: Row, source: RunFolder, out: Path, data: list[str], train: str)
         "saved": float32_saved(place, sizes) if row.method == "qsvit" else report["saved_percent"],
         "wanted_saved": row.saved, "before": report["test_accuracy_before"],
         "after": report["test_accuracy"], "wanted_lost": row.lost, "wanted_tuned": row.tuned,
-        "energy": 100 * energy_mj(place, data) / energy_mj(source, data),
+        "energy": 100 * energy_mj(place, data) / whole_mj,
         "settings": report["settings_judged"], "seconds": report["seconds"]}
     if train:
         tuned = RunFolder(place.path.with_name(place.path.name + "-trained"))
-        edgesvit("train", "--data", data[1] if data else card.data, "--from", str(place.path),
-                 "--run", str(tuned.path), *shlex.split(train))
-        found["tuned"] = integer_percent(tuned, data[1] if data else card.data)
+        spec = data[1] if data else card.data
+        edgesvit("train", "--data", spec, "--from", str(place.path), "--run", str(tuned.path),
+                 *shlex.split(train))
+        found["tuned"] = integer_percent(tuned, spec)
     return found
 
 
@@ -129,7 +134,8 @@ def main() -> None:
     ours = REFERENCE / given.model
     source = RunFolder(ours) if ours.is_dir() else model_folder(given.model)
     data = ["--data", given.data] if given.data else []
-    rows = [measure(row, source, given.out, data, given.train) for row in ROWS
+    whole_mj = energy_mj(source, data)
+    rows = [measure(row, source, given.out, data, given.train, whole_mj) for row in ROWS
             if row.method in (given.method or [row.method])]
     print(table(HEADER, [shown(row) for row in rows]))
     RESULTS.mkdir(exist_ok=True)

@@ -110,10 +110,14 @@ METHODS: dict[str, Callable[[Judge, Request, Note], Setting | Found]] = {
 }
 
 
-def _larger(judge: Judge, request: Request) -> Judge:
-    """Of other images and more: a search fits its choice to the noise of the ones it has."""
-    return Judge(judge.source, judge.task[1], judge.store, LARGER * request.images,
-                 request.seed + 1, judge.jobs, judge.cluster)
+def _larger(judge: Judge, request: Request) -> Judge | None:
+    """Of other images and more: a search fits its choice to the noise of the ones it has.
+
+    None where the training split has no more.
+    """
+    larger = Judge(judge.source, judge.task[1], judge.store, LARGER * request.images,
+                   request.seed + 1, judge.jobs, judge.cluster)
+    return larger if len(larger.images()) > len(judge.images()) else None
 
 
 def _prunable(judge: Judge, request: Request) -> Prunable:

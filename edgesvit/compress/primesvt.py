@@ -179,7 +179,7 @@ def search(judge: Judging, model: Prunable, options: Options, note: Note = lambd
                 found.compress(found.order, "earned", credit)
         else:
             found.compress(others, "greedy")
-    if larger and larger.whole.images > judge.whole.images:
+    if larger:
         found.verify(larger)
     if options.save_memory and not found.done:
         widest = model.setting(dict.fromkeys(model.names, max(options.coarse)))

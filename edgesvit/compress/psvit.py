@@ -55,8 +55,7 @@ def search(judge: Judging, model: Prunable, options: Options, note: Note = lambd
     chosen = _scaled(judge, model, options, rates, note) + _priced(judge, model, options, found)
     settings = [WHOLE, *(model.setting(dict.fromkeys(model.names, rate)) for rate in options.rates),
                 *chosen]
-    more = larger and larger.whole.images > judge.whole.images
-    return _best(judge, model, options, settings, larger if more else judge)
+    return _best(judge, model, options, settings, larger or judge)
 
 
 def profile(judge: Judging, model: Prunable, options: Options, note: Note) -> Profile:

@@ -163,7 +163,7 @@ def search(judge: Judge, options: Options, note: Note = lambda text: None,
     found = Search(judge, options, note)
     study = found.study()
     widths = found.narrow(found.repair(found.base(study), study, judge), study)
-    if larger and larger.whole.images > judge.whole.images:
+    if larger:
         widths = found.repair(widths, study, larger)
     setting, saved = found.setting(widths), found.saved(widths)
     lost = drop(judge.whole, judge(setting))

@@ -25,7 +25,8 @@ def test_reference_models_become_programs(path):
 def test_a_row_is_what_its_commands_reached(tmp_path):
     source = model_folder("spikformer-digits")
     row = compression.Row("qsvit", "--max-drop 6 --search-images 100", 75.0, 0.5, 0.4)
-    found = compression.measure(row, source, tmp_path, [], "")
+    whole_mj = compression.energy_mj(source, [])
+    found = compression.measure(row, source, tmp_path, [], "", whole_mj)
     [place] = tmp_path.iterdir()
     card = RunFolder(place).card()
     bits = set(card.layer_bits.values())
