@@ -75,6 +75,10 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
 @click.option("--search-images", "images", default=2000, show_default=True,
               type=click.IntRange(50), help="Training images that settings are judged on.")
 @click.option("--seed", default=0, show_default=True, help="Of the choice of those images.")
+@click.option("--recalibrate", "calibration", default=256, show_default=True,
+              type=click.IntRange(0), metavar="IMAGES",
+              help="Measure the batch norms' statistics anew on so many other training images "
+              "whenever something was taken; 0: leave them, as published.")
 @click.option("--run", metavar="FOLDER", help="Where the smaller model goes; repeat the command to "
               "continue a killed search. Default: runs/MODEL-METHOD or runs/MODEL-TARGET.")
 @click.option("--fine-tune", "epochs", type=click.IntRange(0), metavar="EPOCHS",
@@ -126,7 +130,7 @@ def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, da
     request = Request(
         **{key: limits[key] for key in ("max_drop", "save_memory", "round_to", "budget", "grid",
                                         "drift", "keep_tokens", "save_instructions", "images",
-                                        "seed", "rounds", "between", "rate_weight", "learning_rate",
+                                        "seed", "calibration", "rounds", "between", "rate_weight", "learning_rate",
                                         "cluster")},
         levers=_levers(limits["levers"]),
         groups=prunable.HIDDEN if groups == ("hidden-only",) else groups,
@@ -160,6 +164,8 @@ def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, da
                f" ({report.drop:.2f} points lost)"))
     click.echo(f"{report.settings_judged} settings on {report.search_images}, "
                f"{report.seconds:.0f} s")
+    if report.calibration_images:
+        click.echo(f"batch norms recalibrated on {report.calibration_images}")
     click.echo(f"run folder: {out.path}")
 
 

@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 
 from edgesvit.boards.local import HostProgram
 from edgesvit.compress.cluster import on_cluster
-from edgesvit.compress.setting import WHOLE, Setting, apply
+from edgesvit.compress.setting import WHOLE, Setting, Weights, apply
 from edgesvit.cost.memory import parameters
 from edgesvit.data import Dataset, load
 from edgesvit.data.dataset import stratified
@@ -31,6 +31,8 @@ from edgesvit.program.plan import plan
 from edgesvit.run_folder import ModelCard, RunFolder
 
 SEARCH_IMAGES = 2000
+CALIBRATION_IMAGES = 256
+CALIBRATION_SHARE = 1 / 8  # of a small training split at most
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -53,32 +55,55 @@ class Verdict(msgspec.Struct, frozen=True):
         return 100 * (share * (1 - share) / self.images) ** 0.5
 
 
-def search_images(spec: str, count: int = SEARCH_IMAGES, seed: int = 0) -> Dataset:
+def calibration_images(spec: str, count: int = CALIBRATION_IMAGES) -> Dataset:
+    """`count` images of the training split, every class in its share; an eighth of it at most.
+
+    They are the same for every search, and no search image is among them.
+    """
+    train, chosen = _calibration(spec, count)[0::2]
+    return _part(train, chosen, f"{len(chosen)} of {len(train)}")
+
+
+def search_images(spec: str, count: int = SEARCH_IMAGES, seed: int = 0, calibration: int = 0
+                  ) -> Dataset:
     """`count` images of the training split (fewer if there are no more), every class in its share.
 
-    The test split is not touched.
+    Neither the test split nor the `calibration` images are touched.
     """
-    train = load(spec, "train")
-    if count >= len(train):
+    train, others, _ = _calibration(spec, calibration)
+    if count >= len(others) == len(train):
         return train
-    _, chosen = stratified(train.labels, count, seed)
+    if count < len(others):
+        others = others[stratified(train.labels[others], count, seed)[1]]
+    return _part(train, others, f"{len(others)} of {len(train)}, seed {seed}")
+
+
+def _calibration(spec: str, count: int) -> tuple[Dataset, np.ndarray, np.ndarray]:
+    """The training split, the indices of what is left for searches, and of `count` images."""
+    train = load(spec, "train")
+    count = min(count, int(len(train) * CALIBRATION_SHARE))
+    return train, *stratified(train.labels, count, 0)
+
+
+def _part(train: Dataset, chosen: np.ndarray, what: str) -> Dataset:
     return replace(train, images=train.images[chosen], labels=train.labels[chosen],
-                   name=f"{train.name} (train, {count} of {len(train)}, seed {seed})")
+                   name=f"{train.name} (train, {what})")
 
 
 class Judge:
     """Judges settings of one model.
 
     `store` is a file of one line an answer. `jobs` settings are judged side by side, here or, with
-    the address of its scheduler, on a Dask `cluster` whose machines see the same files.
+    the address of its scheduler, on a Dask `cluster` whose machines see the same files. Batch norms
+    are recalibrated on so many `calibration` images; 0: they stay as they are.
     """
 
     def __init__(self, source: RunFolder, spec: str, store: Path, images: int = SEARCH_IMAGES,
-                 seed: int = 0, jobs: int = 0, cluster: str = ""):
+                 seed: int = 0, jobs: int = 0, cluster: str = "", calibration: int = 0):
         self.source, self.store, self.jobs = source, store, jobs or os.cpu_count() or 1
         self.card, self.weights = source.card(), source.weights()
         self.cluster = cluster
-        self.task = (str(source.path), spec, images, seed)
+        self.task = (str(source.path), spec, images, seed, calibration)
         self.data_name = _images(*self.task[1:]).name
         # "with check": answers that counted the file without its self-check vector are asked again.
         self._about = hashlib.sha256("\n".join(
@@ -113,7 +138,7 @@ class Judge:
         if len(missing) == 1:
             self._keep(missing[0], _verdict(*self.task, missing[0], workers=self.jobs))
         elif missing:
-            with self._parallel(len(missing)) as run:
+            with self._one_thread(), self._parallel(len(missing)) as run:
                 answers = run(delayed(_verdict)(*self.task, setting) for setting in missing)
                 for done, (setting, verdict) in enumerate(zip(missing, answers, strict=True)):
                     self._keep(setting, verdict)
@@ -133,9 +158,30 @@ class Judge:
         """The search images, uint8 [n, H, W, C]."""
         return _images(*self.task[1:]).images
 
+    @property
+    def calibration_name(self) -> str:
+        """Of the images that batch norms are recalibrated on; '' when they are not."""
+        _, spec, _, _, count = self.task
+        return calibration_images(spec, count).name if count else ""
+
+    def model(self, setting: Setting) -> tuple[ModelCard, dict[str, np.ndarray]]:
+        """The card and the weights that a setting is judged by."""
+        _, spec, _, _, count = self.task
+        return _made(setting, self.card, self.weights, spec, count)
+
     def program(self, setting: Setting) -> Program:
         """The integer program of a setting."""
+        return unchecked_program(*self.model(setting))
+
+    def shape(self, setting: Setting) -> Program:
+        """The program of a setting before it is recalibrated: of the same operators and sizes."""
         return unchecked_program(*apply(setting, self.card, self.weights))
+
+    def _one_thread(self) -> contextlib.AbstractContextManager:
+        if not self.task[-1]:
+            return contextlib.nullcontext()
+        from edgesvit.compress.recalibrate import single_threaded
+        return single_threaded()  # the threads that judge begin with what this one has
 
     def _keep(self, setting: Setting, verdict: Verdict) -> None:
         self.asked += 1
@@ -145,17 +191,41 @@ class Judge:
                                  "verdict": msgspec.to_builtins(verdict)})
 
 
-def _verdict(path: str, spec: str, images: int, seed: int, setting: Setting, workers: int = 1
-             ) -> Verdict:
-    """Runs in a process of its own, which reads model and images once."""
-    card, weights = _model(path)
-    data = _images(spec, images, seed)
-    program = unchecked_program(*apply(setting, card, weights))
+def _verdict(path: str, spec: str, images: int, seed: int, calibration: int, setting: Setting,
+             workers: int = 1) -> Verdict:
+    """May run in a process of its own, which reads model and images once."""
+    data = _images(spec, images, seed, calibration)
+    program = unchecked_program(*_made(setting, *_model(path), spec, calibration))
     logits = HostProgram(to_bytes(program)).run_many(data.images, workers=workers)
     deployed = replace(program, check=Check(data.images[0], logits[0]))
     return Verdict(100 * float(np.mean(logits.argmax(1) == data.labels)), len(data),
                    sum(parameters(op) for op in program.ops), len(to_bytes(deployed)),
                    plan(program).arena_bytes)
+
+
+def _made(setting: Setting, card: ModelCard, weights: Weights, spec: str, calibration: int
+          ) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """The model of a setting, recalibrated if something was taken from it."""
+    made, arrays = apply(setting, card, weights)
+    if not calibration or _same(made, arrays, card, weights):
+        return made, arrays
+    from edgesvit.compress.recalibrate import recalibrated
+    return made, recalibrated(made, arrays, _calibration_images(spec, calibration))
+
+
+def _same(made: ModelCard, arrays: Weights, card: ModelCard, weights: Weights) -> bool:
+    """Whether nothing was taken: rate 0, all bits, all tokens."""
+    def narrow(of: ModelCard) -> dict[str, int]:
+        return {layer: bits for layer, bits in of.layer_bits.items() if bits != of.weight_bits}
+
+    return (made.config == card.config and narrow(made) == narrow(card)
+            and all(array is weights[name] or np.array_equal(array, weights[name])
+                    for name, array in arrays.items()))
+
+
+@functools.lru_cache(2)
+def _calibration_images(spec: str, count: int) -> np.ndarray:
+    return calibration_images(spec, count).images
 
 
 @functools.lru_cache(2)
@@ -165,5 +235,5 @@ def _model(path: str) -> tuple[ModelCard, dict[str, np.ndarray]]:
 
 
 @functools.lru_cache(2)
-def _images(spec: str, count: int, seed: int) -> Dataset:
-    return search_images(spec, count, seed)
+def _images(spec: str, count: int, seed: int, calibration: int) -> Dataset:
+    return search_images(spec, count, seed, calibration)

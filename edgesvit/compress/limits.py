@@ -87,7 +87,7 @@ class Costs:
         return what if len(self.targets) == 1 else f"{what} of {target.name}"
 
     def _used_by_key(self, key: str) -> Used:
-        program = self.judge.program(msgspec.json.decode(key, type=Setting))
+        program = self.judge.shape(msgspec.json.decode(key, type=Setting))
         used: dict[str, float] = {PROGRAM: len(to_bytes(program))}
         for target in self.targets:
             used |= self._on(target, program, int(used[PROGRAM]))

@@ -8,7 +8,7 @@ import msgspec
 from edgesvit.compress import fit, levers, primesvt, psvit, qsvit, tp_spikformer
 from edgesvit.compress.fine_tune import LEARNING_RATE
 from edgesvit.compress.fit import Found
-from edgesvit.compress.judge import SEARCH_IMAGES, Judge
+from edgesvit.compress.judge import CALIBRATION_IMAGES, SEARCH_IMAGES, Judge
 from edgesvit.compress.prunable import DEFAULT_STEP, Note, Prunable, prunable
 from edgesvit.compress.setting import Setting
 from edgesvit.compress.watch import Told
@@ -29,6 +29,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tp-spikformer's. fit's are `levers`, `save_instructions` in percent, `targets`, `profile`, and
     for rounds with training (0: none) their number, the epochs `between`, and `rate_weight`.
     Fine-tuning goes up to `learning_rate`.
+    Batch norms are recalibrated on `calibration` images, 0 for none, as published.
     Settings are judged on the Dask `cluster` at that address, '' for this machine.
     """
 
@@ -45,6 +46,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     save_instructions: float = 0.0
     images: int = SEARCH_IMAGES
     seed: int = 0
+    calibration: int = CALIBRATION_IMAGES
     targets: tuple[Target, ...] = ()
     profile: Profile | None = None
     rounds: int = 0
@@ -116,7 +118,7 @@ def _larger(judge: Judge, request: Request) -> Judge | None:
     None where the training split has no more.
     """
     larger = Judge(judge.source, judge.task[1], judge.store, LARGER * request.images,
-                   request.seed + 1, judge.jobs, judge.cluster)
+                   request.seed + 1, judge.jobs, judge.cluster, request.calibration)
     return larger if len(larger.images()) > len(judge.images()) else None
 
 

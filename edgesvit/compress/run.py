@@ -11,7 +11,7 @@ from edgesvit.compress.limits import Costs
 from edgesvit.compress.losses import Loss, losses
 from edgesvit.compress.methods import METHODS, Request, fit_options
 from edgesvit.compress.prunable import Infeasible, Note
-from edgesvit.compress.setting import WHOLE, Setting, apply
+from edgesvit.compress.setting import WHOLE, Setting
 from edgesvit.compress.shrink import Plan, Round, Shrinking, Shrunk, Stopped
 from edgesvit.compress.watch import Told
 from edgesvit.data import load
@@ -47,6 +47,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     run: str
     search_images: str
+    calibration_images: str
     test_images: str
     settings_judged: int
     seconds: float
@@ -111,7 +112,8 @@ class _Job:
 
     def judge_of(self, folder: RunFolder) -> Judge:
         return Judge(folder, self.spec, self.out.path / SEARCH_FILE, self.request.images,
-                     self.request.seed, cluster=self.request.cluster)
+                     self.request.seed, cluster=self.request.cluster,
+                     calibration=self.request.calibration)
 
     def searched(self, fine_tune: int) -> tuple[Report, Infeasible | None]:
         """One search on the source, and training at the end if any is asked for."""
@@ -158,7 +160,7 @@ class _Job:
 
     def _stopped(self, folder: RunFolder, setting: Setting) -> Interrupted:
         """Keep what there is: the model alone, without the figures that would take long."""
-        card, weights = apply(setting, folder.card(), folder.weights())
+        card, weights = self.judge_of(folder).model(setting)
         self._keep(msgspec.structs.replace(card, parent=self.source.weights_sha256(),
                                            command=self.command), weights)
         return Interrupted(f"interrupted: the best so far is in {self.out.path}",
@@ -183,6 +185,7 @@ class _Job:
         return Report(
             method=self.method, seconds=time.monotonic() - self.began_s, settings_judged=judged,
             run=str(self.out.path), search_images=judge.data_name,
+            calibration_images=judge.calibration_name,
             test_images=f"{test.name} ({len(test)})", setting=setting, whole=whole, found=found,
             losses=parts, program_bytes_before=len(file.to_bytes(before)),
             program_bytes=self.out.program_path.stat().st_size, frontier=frontier(points),
@@ -191,7 +194,7 @@ class _Job:
     def _written(self, judge: Judge, setting: Setting, points: list[Point]) -> Report:
         """The setting applied, written and tested."""
         judged = len(judge.named)
-        card, weights = apply(setting, judge.card, judge.weights)
+        card, weights = judge.model(setting)
         accuracy = self._keep(msgspec.structs.replace(
             card, parent=self.source.weights_sha256(), command=self.command), weights)
         return self._report(judge, setting, accuracy, judged, points, judge(setting), judge.whole,

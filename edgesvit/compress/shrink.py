@@ -16,7 +16,7 @@ from edgesvit.compress.fit import Found, Interrupted, Note, Options, Search, Ste
 from edgesvit.compress.frontier import Point, point
 from edgesvit.compress.judge import Judge
 from edgesvit.compress.limits import Costs, Limits
-from edgesvit.compress.setting import WHOLE, Setting, apply
+from edgesvit.compress.setting import WHOLE, Setting
 from edgesvit.compress.watch import Watch, quiet
 from edgesvit.errors import UsageError
 from edgesvit.profiles import Profile
@@ -124,7 +124,7 @@ class Shrinking:
     def _trained(self, now: RunFolder, judge: Judge, found: Found, place: RunFolder,
                  source: RunFolder, spec: str, number: int, command: str) -> RunFolder:
         pruned, tuned = RunFolder(place.path / "pruned"), RunFolder(place.path / "tuned")
-        card, weights = apply(found.best.setting, judge.card, judge.weights)
+        card, weights = judge.model(found.best.setting)
         if pruned.card_path.exists() and not _same(pruned, card, weights):
             raise UsageError(f"{place.path} is from another search", "choose another --run")
         pruned.write_model(card, weights)

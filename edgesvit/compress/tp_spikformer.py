@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from edgesvit.compress.judge import Judge, Verdict, search_images
+from edgesvit.compress.judge import Judge, Verdict
 from edgesvit.compress.setting import Setting, apply
 from edgesvit.compress.tokens import average_kept, shares_of
 from edgesvit.cost.operations import work
@@ -131,8 +131,7 @@ class _Counter:
     """Synaptic operations and tokens of a setting."""
 
     def __init__(self, judge: Judge):
-        _, spec, images, seed = judge.task
-        self.judge, self.images = judge, search_images(spec, images, seed).images[:COUNTED_IMAGES]
+        self.judge, self.images = judge, judge.images()[:COUNTED_IMAGES]
 
     def __call__(self, setting: Setting) -> float:
         return sum(done.sops for done in work(self.judge.program(setting), self.images))

@@ -1,7 +1,8 @@
 """Make a model fit a board: the smallest uniform channel pruning that meets its memory.
 
 Weights are 8 bits per channel throughout; what is searched is the one rate at which every allowed
-channel group is pruned. Pruning is physical: the result is a smaller model in a run folder.
+channel group is pruned. Pruning is physical: the result is a smaller model in a run folder, with
+batch norms recalibrated.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ import msgspec
 from edgesvit.compress import channels
 from edgesvit.compress.channels import Weights
 from edgesvit.compress.fine_tune import LEARNING_RATE
+from edgesvit.compress.judge import calibration_images
+from edgesvit.compress.recalibrate import recalibrated
 from edgesvit.cost import memory
 from edgesvit.data.dataset import Dataset
 from edgesvit.errors import DoesNotFit
@@ -41,8 +44,10 @@ def prune_to_fit(source: RunFolder, out: RunFolder, target: Target, profile: Pro
             f"INFEASIBLE: {target.name} at the highest rate {rates[-1]:.2f}: "
             + "; ".join(_short(*worst, data, target, profile)),
             "choose a larger target, or a smaller model: edgesvit train --dim ...")
-    pruned = _pruned(card, weights, recipe, chosen, target)
-    return _finish(card, *pruned, chosen, source, out, target, profile, data, note)
+    small, weights = _pruned(card, weights, recipe, chosen, target)
+    if small.config != card.config:
+        weights = recalibrated(small, weights, calibration_images(card.data).images)
+    return _finish(card, small, weights, chosen, source, out, target, profile, data, note)
 
 
 def _finish(card: ModelCard, small: ModelCard, weights: Weights, rate: float, source: RunFolder,

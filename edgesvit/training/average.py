@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from edgesvit.training.statistics import measure_statistics
 
 STATISTICS_BATCHES = 50
 
@@ -46,14 +47,4 @@ def averaged(model: nn.Module, average: WeightAverage, batches: Iterable[Tensor]
     model's weights as in the training (default: the model itself).
     """
     model.load_state_dict(average.values, strict=False)
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
-    usual = [m.momentum for m in norms]
-    model.train()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
-    with torch.no_grad():
-        for images in batches:
-            (forward or model)(images)
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
+    measure_statistics(model, batches, forward)

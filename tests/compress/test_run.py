@@ -54,8 +54,7 @@ def test_pruned_trained_models_are_counted_by_their_files(family, tmp_path):
 
 def judge_images(judge: Judge):
     from edgesvit.compress.judge import search_images
-    _, spec, count, seed = judge.task
-    return search_images(spec, count, seed)
+    return search_images(*judge.task[1:])
 
 
 def test_a_search_writes_what_it_reports_and_resumes(tmp_path):
