@@ -130,8 +130,8 @@ def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, da
     request = Request(
         **{key: limits[key] for key in ("max_drop", "save_memory", "round_to", "budget", "grid",
                                         "drift", "keep_tokens", "save_instructions", "images",
-                                        "seed", "calibration", "rounds", "between", "rate_weight", "learning_rate",
-                                        "cluster")},
+                                        "seed", "calibration", "rounds", "between", "rate_weight",
+                                        "learning_rate", "cluster")},
         levers=_levers(limits["levers"]),
         groups=prunable.HIDDEN if groups == ("hidden-only",) else groups,
         fold_bn=limits["norm"] == "folded", targets=targets,
