@@ -75,7 +75,7 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
 @click.option("--search-images", "images", default=2000, show_default=True,
               type=click.IntRange(50), help="Training images that settings are judged on.")
 @click.option("--seed", default=0, show_default=True, help="Of the choice of those images.")
-@click.option("--recalibrate", "calibration", default=256, show_default=True,
+@click.option("--recalibrate", "calibration", default=128, show_default=True,
               type=click.IntRange(0), metavar="IMAGES",
               help="Measure the batch norms' statistics anew on so many other training images "
               "whenever something was taken; 0: leave them, as published.")

@@ -31,7 +31,7 @@ from edgesvit.program.plan import plan
 from edgesvit.run_folder import ModelCard, RunFolder
 
 SEARCH_IMAGES = 2000
-CALIBRATION_IMAGES = 256
+CALIBRATION_IMAGES = 128
 CALIBRATION_SHARE = 1 / 8  # of a small training split at most
 
 
