@@ -78,7 +78,7 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
 @click.option("--recalibrate", "calibration", default=128, show_default=True,
               type=click.IntRange(0), metavar="IMAGES",
               help="Measure the batch norms' statistics anew on so many other training images "
-              "whenever something was taken; 0: leave them, as published.")
+              "where channels, tokens or time steps were taken; 0: leave them, as published.")
 @click.option("--run", metavar="FOLDER", help="Where the smaller model goes; repeat the command to "
               "continue a killed search. Default: runs/MODEL-METHOD or runs/MODEL-TARGET.")
 @click.option("--fine-tune", "epochs", type=click.IntRange(0), metavar="EPOCHS",

@@ -29,7 +29,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tp-spikformer's. fit's are `levers`, `save_instructions` in percent, `targets`, `profile`, and
     for rounds with training (0: none) their number, the epochs `between`, and `rate_weight`.
     Fine-tuning goes up to `learning_rate`.
-    Batch norms are recalibrated on `calibration` images, 0 for none, as published.
+    Batch norms are recalibrated on `calibration` images, 0 for none (see Judge).
     Settings are judged on the Dask `cluster` at that address, '' for this machine.
     """
 
