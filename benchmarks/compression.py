@@ -5,7 +5,7 @@
 
 RUN is a run folder, a model in benchmarks/reference or one that ships. Each row is an
 `edgesvit compress` command with the limits of its paper, printed before it runs; with --train,
-`edgesvit train --from` its result with these options. Accuracies are those of integer programs on
+`edgesvit train --from` its result with these options where the paper trains too. Accuracies are those of integer programs on
 the whole test split, losses in points; "wanted" is what the paper saves and loses, for QSViT what
 we want of ourselves. Memory saved is of the program's file, for QSViT of float32 weights. Energy is
 in percent of the model's, estimated: the bit-aware figure of `edgesvit inspect`. Searches that were
@@ -100,7 +100,7 @@ def measure(row: Row, source: RunFolder, out: Path, data: list[str], train: str,
         "after": report["test_accuracy"], "wanted_lost": row.lost, "wanted_tuned": row.tuned,
         "energy": 100 * energy_mj(place, data) / whole_mj,
         "settings": report["settings_judged"], "seconds": report["seconds"]}
-    if train:
+    if train and row.tuned is not None:
         tuned = RunFolder(place.path.with_name(place.path.name + "-trained"))
         spec = data[1] if data else card.data
         edgesvit("train", "--data", spec, "--from", str(place.path), "--run", str(tuned.path),
