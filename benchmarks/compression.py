@@ -3,13 +3,13 @@
     python benchmarks/compression.py RUN [--data SPEC] [--method NAME]... [--out FOLDER]
         [--train "--lr 0.001 --epochs 2 ..."]
 
-RUN is a run folder, a model in benchmarks/reference or one that ships. Each row is an
-`edgesvit compress` command with the limits of its paper, printed before it runs; with --train,
-`edgesvit train --from` its result with these options where the paper trains too. Accuracies are those of integer programs on
-the whole test split, losses in points; "wanted" is what the paper saves and loses, for QSViT what
-we want of ourselves. Memory saved is of the program's file, for QSViT of float32 weights. Energy is
-in percent of the model's, estimated: the bit-aware figure of `edgesvit inspect`. Searches that were
-killed go on when the command is repeated.
+RUN is a run folder, a model in benchmarks/reference or one that ships. Each row is an `edgesvit
+compress` command with the limits of its paper, printed before it runs; with --train, `edgesvit
+train --from` its result with these options where the paper trains too. Accuracies are those of
+integer programs on the whole test split, losses in points; "wanted" is what the paper saves and
+loses, for QSViT what we want of ourselves. Memory saved is of the program's file, for QSViT of
+float32 weights. Energy is in percent of the model's, estimated: the bit-aware figure of `edgesvit
+inspect`. Searches that were killed go on when the command is repeated.
 """
 
 import argparse
