@@ -21,8 +21,8 @@
  * less than ESV_TILE of currents, but as much memory to read. */
 void esv_after_currents(const esv_after *after, uint32_t t, uint32_t token, uint32_t first,
                         uint32_t n, const int32_t *current, int32_t *state);
-#ifdef __aarch64__
-/* The same, where spikes are those of a whole tile. */
+#if defined __aarch64__ || (defined __x86_64__ && !defined ESV_PORTABLE)
+/* The same, where spikes are those of a whole tile; with AVX2 not for spikes. */
 void esv_after_step(const esv_after *after, uint32_t t, uint32_t token, uint32_t first, uint32_t n,
                     const int32_t *currents, int32_t *state);
 #endif

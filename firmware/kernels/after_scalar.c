@@ -154,6 +154,11 @@ void esv_after_currents(const esv_after *after, uint32_t t, uint32_t token, uint
         esv_after_step(after, t, token, first, n, current, state);
         return;
     }
+#elif defined __x86_64__ && !defined ESV_PORTABLE
+    if (after->kind != ESV_SPIKES && __builtin_cpu_supports("avx2")) {
+        esv_after_step(after, t, token, first, n, current, state);
+        return;
+    }
 #endif
     if (n == ESV_TILE) {
         go_on(after, t, token, first, ESV_TILE, current, state);

@@ -126,8 +126,6 @@ int esv_membrane_conv_dense(const esv_window *window, const esv_conv *conv,
                             const int16_t *membranes, const esv_crew *crew);
 int esv_depthwise_conv_dense(const esv_window *window, const esv_conv *conv, enum esv_kind kind,
                              const void *input, const esv_crew *crew);
-#ifdef __aarch64__
-int esv_fire_neon(const esv_after *after, const int16_t *membranes);
-#endif
+int esv_fire_dense(const esv_after *after, const int16_t *membranes);
 
 #endif

@@ -18,8 +18,8 @@ static void sum_tokens(const int16_t *membranes, uint32_t tokens, uint32_t chann
 
 void esv_fire(const esv_after *after, uint32_t tokens, int over_tokens, const int16_t *membranes)
 {
-#if defined ESV_DENSE && defined __aarch64__
-    if (!over_tokens && esv_fire_neon(after, membranes)) {
+#ifdef ESV_DENSE
+    if (!over_tokens && esv_fire_dense(after, membranes)) {
         return;
     }
 #elif defined ESV_FIRES_HALVES
