@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "edgesvit"
 
 # What each folder may import of the package, beside itself and the leaves.
-LEAVES = {"disk", "errors", "resources", "targets", "profiles", "__init__"}
+LEAVES = {"disk", "errors", "resources", "targets", "profiles", "threads", "__init__"}
 ARROWS = {
     "program": set(),
     "cost": {"program"},

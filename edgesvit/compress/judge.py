@@ -29,6 +29,7 @@ from edgesvit.program.file import VERSION, to_bytes
 from edgesvit.program.ops import Check, Program
 from edgesvit.program.plan import plan
 from edgesvit.run_folder import ModelCard, RunFolder
+from edgesvit.threads import one_torch_thread
 
 SEARCH_IMAGES = 2000
 CALIBRATION_IMAGES = 128
@@ -181,8 +182,7 @@ class Judge:
     def _one_thread(self) -> contextlib.AbstractContextManager:
         if not self.task[-1]:
             return contextlib.nullcontext()
-        from edgesvit.compress.recalibrate import single_threaded
-        return single_threaded()  # the threads that judge begin with what this one has
+        return one_torch_thread()  # the threads that judge begin with what this one has
 
     def _keep(self, setting: Setting, verdict: Verdict) -> None:
         self.asked += 1

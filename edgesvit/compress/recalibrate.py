@@ -5,8 +5,7 @@ variance of every current behind it; a batch norm that keeps the statistics of t
 neurons behind it fire far too rarely or too often. No weight is trained and no label is read.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ import torch
 from edgesvit.batches import normalised
 from edgesvit.models.checkpoints import model_from_arrays
 from edgesvit.run_folder import ModelCard
+from edgesvit.threads import one_torch_thread
 from edgesvit.training.fake_quantize import FakeQuantized
 from edgesvit.training.statistics import measure_statistics
 
@@ -31,20 +31,9 @@ def recalibrated(card: ModelCard, weights: Mapping[str, np.ndarray], images: np.
     forward = (FakeQuantized(model, card.std, card.weight_bits, card.layer_bits)
                if card.layer_bits else model)
     parts = (torch.from_numpy(images[i : i + BATCH].copy()) for i in range(0, len(images), BATCH))
-    with single_threaded():
+    with one_torch_thread():
         measure_statistics(model, (normalised(part, card.mean, card.std) for part in parts),
                            forward)
     state = model.state_dict()
     return {name: state[name].numpy() if name.endswith(("running_mean", "running_var")) else array
             for name, array in weights.items()}
-
-
-@contextlib.contextmanager
-def single_threaded() -> Iterator[None]:
-    """One thread for PyTorch: sums come out alike however many settings are judged at a time."""
-    usual = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(usual)

@@ -13,12 +13,13 @@ from edgesvit.compress.judge import (  # noqa: E402
     search_images,
 )
 from edgesvit.compress.prunable import prunable  # noqa: E402
-from edgesvit.compress.recalibrate import recalibrated, single_threaded  # noqa: E402
+from edgesvit.compress.recalibrate import recalibrated  # noqa: E402
 from edgesvit.compress.setting import Setting  # noqa: E402
 from edgesvit.data import load  # noqa: E402
 from edgesvit.program.file import to_bytes  # noqa: E402
 from edgesvit.resources import shipped_model  # noqa: E402
 from edgesvit.run_folder import RunFolder  # noqa: E402
+from edgesvit.threads import one_torch_thread  # noqa: E402
 
 FAMILIES = ("spikformer", "sdt_v1", "sdt_v2", "sdt_v3", "qkformer")
 
@@ -103,6 +104,6 @@ def test_alike_however_many_are_judged_at_a_time(tmp_path):
     judged = judge("qkformer", tmp_path, 128)
     setting = uniform(judged, 0.3)
     _, alone = judged.model(setting)
-    with single_threaded(), ThreadPoolExecutor(4) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda _: judged.model(setting)[1], range(8)))
     assert all(np.array_equal(one[name], alone[name]) for one in together for name in alone)

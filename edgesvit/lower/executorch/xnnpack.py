@@ -4,8 +4,6 @@ For who cannot use our operators. Convolutions and linear layers are quantized, 
 membranes is not: it would cost hundreds of conversions and buy nothing.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from edgesvit.lower.executorch import artifact, kept
 from edgesvit.lower.executorch.wheel import libraries, quiet
 from edgesvit.program import file
 from edgesvit.targets import Target
+from edgesvit.threads import one_torch_thread
 
 CALIBRATION_IMAGES = 32
 # What the backend brings, and kernels for what it leaves over; each needs those before it.
@@ -41,18 +40,6 @@ def lower(program: Path, target: Target, mode: str = "int8", images: np.ndarray 
 
 
 def _export(program: Path, mode: str, images: np.ndarray | None) -> bytes:
-    with quiet(), _one_thread():
+    with quiet(), one_torch_thread():  # of small tensors
         from edgesvit.lower.executorch.delegate import export
         return export(file.read(program), images, twin=mode == "twin")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Tensors are small: threads would wait for each other most of the time."""
-    import torch
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
