@@ -9,7 +9,8 @@ train --from` its result with these options where the paper trains too. Accuraci
 integer programs on the whole test split, losses in points; "wanted" is what the paper saves and
 loses, for QSViT what we want of ourselves. Memory saved is of the program's file, for QSViT of
 float32 weights. Energy is in percent of the model's, estimated: the bit-aware figure of `edgesvit
-inspect`. Searches that were killed go on when the command is repeated.
+inspect`, and beside it that of reading the constants once from DRAM. Searches that were killed go
+on when the command is repeated.
 """
 
 import argparse
@@ -31,7 +32,7 @@ REFERENCE = Path(__file__).parent / "reference"
 RESULTS = Path(__file__).parent / "results"
 IMAGES = 20  # that energy is the mean of
 HEADER = ("method", "saved %", "wanted", "accuracy %", "lost", "wanted", "trained on: lost",
-          "wanted", "energy %", "settings", "seconds")
+          "wanted", "energy %", "read %", "settings", "seconds")
 
 
 class Row(NamedTuple):
@@ -69,10 +70,10 @@ def float32_saved(folder: RunFolder, sizes: dict[str, int]) -> float:
     return 100 * (1 - bits / (precision.FLOAT_BITS * sum(sizes.values())))
 
 
-def energy_mj(folder: RunFolder, data: list[str]) -> float:
-    """Of one inference, estimated."""
+def energy_mj(folder: RunFolder, data: list[str]) -> tuple[float, float]:
+    """Of one inference, estimated: of arithmetic, and of reading the constants."""
     answer = edgesvit("inspect", "--model", str(folder.path), *data, "--images", str(IMAGES))
-    return answer["total"]["bit_aware_mj"]
+    return answer["total"]["bit_aware_mj"], answer["total"]["traffic_mj"]
 
 
 def integer_percent(folder: RunFolder, data: str) -> float:
@@ -81,8 +82,8 @@ def integer_percent(folder: RunFolder, data: str) -> float:
     return integer_accuracy(program_of(folder.card(), folder.weights(), test), test)
 
 
-def measure(row: Row, source: RunFolder, out: Path, data: list[str], train: str, whole_mj: float
-            ) -> dict[str, Any]:
+def measure(row: Row, source: RunFolder, out: Path, data: list[str], train: str,
+            whole_mj: tuple[float, float]) -> dict[str, Any]:
     """Run the row's commands; what they reached, and what was wanted.
 
     `whole_mj` is the energy of the source.
@@ -93,12 +94,14 @@ def measure(row: Row, source: RunFolder, out: Path, data: list[str], train: str,
     report = place.results()[-1]
     card = source.card()
     sizes = precision.layers(card.config, source.weights())
+    energy, read = (100 * left / whole for left, whole in
+                    zip(energy_mj(place, data), whole_mj, strict=True))
     found = {
         "method": f"{row.method} {row.options}".strip(),
         "saved": float32_saved(place, sizes) if row.method == "qsvit" else report["saved_percent"],
         "wanted_saved": row.saved, "before": report["test_accuracy_before"],
         "after": report["test_accuracy"], "wanted_lost": row.lost, "wanted_tuned": row.tuned,
-        "energy": 100 * energy_mj(place, data) / whole_mj,
+        "energy": energy, "read": read,
         "settings": report["settings_judged"], "seconds": report["seconds"]}
     if train and row.tuned is not None:
         tuned = RunFolder(place.path.with_name(place.path.name + "-trained"))
@@ -119,7 +122,8 @@ def shown(found: dict[str, Any]) -> tuple[str, ...]:
     return (found["method"], f"{found['saved']:.2f}", wanted(found["wanted_saved"], ">= "),
             f"{found['before']:.2f} -> {found['after']:.2f}", f"{lost:.2f}",
             wanted(found["wanted_lost"], "<= "), tuned, wanted(found["wanted_tuned"], "<= "),
-            f"{found['energy']:.0f}", f"{found['settings']}", f"{found['seconds']:.0f}")
+            f"{found['energy']:.0f}", f"{found['read']:.0f}", f"{found['settings']}",
+            f"{found['seconds']:.0f}")
 
 
 def main() -> None:

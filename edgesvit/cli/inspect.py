@@ -7,7 +7,7 @@ import numpy as np
 
 from edgesvit.cli import options
 from edgesvit.cli.output import note, print_json
-from edgesvit.cost.energy import bit_aware_mj, field_mj
+from edgesvit.cost.energy import bit_aware_mj, field_mj, traffic_mj
 from edgesvit.cost.memory import parameter_bytes, parameters
 from edgesvit.cost.operations import Work, work
 from edgesvit.cost.streams import Ends, ends, streams
@@ -75,7 +75,8 @@ def inspect(program: Path | None, model: str | None, data: str | None, images: i
     for label, channels in _streams(loaded).items():
         click.echo(f"{label}: {channels} channels, to be pruned together")
     click.echo(f"T = {loaded.time_steps}, file {about['file_bytes']:,} bytes, arena "
-               f"{about['arena_bytes']:,} bytes, images: mean of {len(shown)}, energy estimated")
+               f"{about['arena_bytes']:,} bytes, images: mean of {len(shown)}, energy estimated; "
+               f"{si(_total(rows)['traffic_mj'] / 1000)}J to read all constants once from DRAM")
 
 
 def _image_shape(program: Program) -> tuple[int, ...]:
@@ -106,6 +107,7 @@ def _row(program: Program, op: Op, done: Work, stream: Ends) -> dict:
         "field_mj": field_mj(done.multiplies, done.sops),
         "bit_aware_mj": bit_aware_mj(done.multiplies, done.sops_int16, done.sops_int32,
                                      done.operand_bits, done.rescales),
+        "traffic_mj": traffic_mj(parameter_bytes(op)),
     }
 
 
@@ -113,7 +115,7 @@ def _total(rows: list[dict]) -> dict:
     """The sums of what can be added."""
     return {name: sum(row[name] for row in rows)
             for name in ("parameters", "bytes", "macs", "multiplies", "rescales", "sops",
-                         "field_mj", "bit_aware_mj")}
+                         "field_mj", "bit_aware_mj", "traffic_mj")}
 
 
 def _readable(row: dict) -> tuple:

@@ -1,6 +1,8 @@
 """Energy models of 45 nm arithmetic: the field's, and one that knows the width of the numbers.
 
-Both count arithmetic only: no memory, no neurons, no clock. They are estimates; a meter measures.
+Both count arithmetic only: no memory, no neurons, no clock. What reading the constants of a network
+costs is a figure of its own, which narrow weights make smaller and few spikes do not. All are
+estimates; a meter measures.
 """
 
 # Horowitz, "Computing's energy problem", ISSCC 2014, figure 1.1.9: pJ at 45 nm, 0.9 V.
@@ -10,6 +12,8 @@ INT8_MULTIPLY_PJ = 0.2
 INT32_MULTIPLY_PJ = 3.1
 INT16_ADD_PJ = 0.05
 INT32_ADD_PJ = 0.1
+# Han et al., "EIE: Efficient Inference Engine", ISCA 2016, table I: 32 bits from DRAM at 45 nm.
+DRAM_WORD_PJ = 640.0
 
 
 def field_mj(macs: float, accumulates: float) -> float:
@@ -32,3 +36,12 @@ def bit_aware_mj(macs: float, accumulates_int16: float, accumulates_int32: float
     product = INT8_MULTIPLY_PJ * operand_bits / 8
     return ((product + INT32_ADD_PJ) * macs + INT16_ADD_PJ * accumulates_int16
             + INT32_ADD_PJ * accumulates_int32 + INT32_MULTIPLY_PJ * rescales) * 1e-9
+
+
+def traffic_mj(size: int) -> float:
+    """Millijoules of reading `size` bytes of constants once from DRAM.
+
+    >>> round(traffic_mj(1_000_000), 3)
+    0.16
+    """
+    return DRAM_WORD_PJ * size / 4 * 1e-9

@@ -41,6 +41,7 @@ def test_json_says_what_the_program_does(tmp_path):
     for op, row in zip(operators, rows, strict=True):
         assert op["field_mj"] == pytest.approx((4.6 * row.multiplies + 0.9 * row.sops) * 1e-9)
         assert (op["bit_aware_mj"] > 0) == bool(row.sops or row.multiplies or row.rescales)
+        assert op["traffic_mj"] == pytest.approx(640 * op["bytes"] / 4 * 1e-9)
     assert document["streams"] and {op["writes_stream"] for op in operators} == {
         "", *document["streams"]}
 

@@ -204,7 +204,7 @@ def test_work_is_the_mean_of_the_images():
 
 
 def test_the_field_s_energy_reproduces_a_published_sum():
-    assert doctest.testmod(energy).attempted == 1 and doctest.testmod(energy).failed == 0
+    assert doctest.testmod(energy).attempted == 2 and doctest.testmod(energy).failed == 0
 
 
 def test_narrow_sums_cost_less():
