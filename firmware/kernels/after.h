@@ -9,6 +9,8 @@
 
 #define ESV_TILE ESV_LANES /* channels that kernels work on at a time, sums on the stack */
 
+/* Beyond every limit of a membrane even when another one is added to it. */
+#define ESV_BEYOND (1 << 17)
 /* Inlined whatever the compiler thinks: a constant width or kind only helps where it is known. */
 #define ESV_INLINE inline __attribute__((always_inline))
 /* Kept apart: in one function, two loops would fight for registers and share one large frame. */

@@ -1,5 +1,5 @@
-/* From currents to what an operator writes, with AVX2: tiles of 16 channels, whose constants stay in
- * registers while the tokens pass. */
+/* From currents to what an operator writes, with AVX2: tiles of 16 channels, whose constants stay
+ * in registers while the tokens pass. */
 #include "after_constant.h"
 #include "dense.h"
 
@@ -154,15 +154,12 @@ INLINE void levels_of(const tile *k, const int32_t *token, uint8_t *out, const u
 
 /* ---- Membranes ---- */
 
-/* Beyond every limit even when a membrane is added to it. */
-#define BEYOND (1 << 17)
-
 /* What four products become, rounded: there is no arithmetic shift of 64 bits, so they are moved
  * up by 2^63 before it and down by as much less after it. */
 INLINE __m256i rounded(__m256i product, uint32_t shift)
 {
-    const __m256i top = _mm256_set1_epi64x(INT64_MIN), most = _mm256_set1_epi64x(BEYOND);
-    const __m256i least = _mm256_set1_epi64x(-BEYOND);
+    const __m256i top = _mm256_set1_epi64x(INT64_MIN), most = _mm256_set1_epi64x(ESV_BEYOND);
+    const __m256i least = _mm256_set1_epi64x(-ESV_BEYOND);
     const __m128i by = _mm_cvtsi32_si128((int)shift);
     __m256i half = _mm256_set1_epi64x((int64_t)1 << (shift - 1));
     __m256i moved = _mm256_xor_si256(_mm256_add_epi64(product, half), top);

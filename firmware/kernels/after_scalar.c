@@ -73,21 +73,18 @@ static ESV_INLINE void levels(const esv_after *after, uint32_t n, const int32_t 
 }
 #endif
 
-/* Beyond every limit even when a membrane is added to it. */
-#define BEYOND (1 << 17)
-
 static ESV_INLINE int32_t clamp(int32_t value, int32_t limit)
 {
     return value > limit ? limit : value < -limit ? -limit : value;
 }
 
 /* (high * 2^32 + low) >> shift in the halves of a small processor, for shifts below 32; what does
- * not fit int32 is BEYOND. */
+ * not fit int32 is ESV_BEYOND. */
 static ESV_INLINE int32_t shift_down(int64_t product, uint32_t shift)
 {
     int32_t high = (int32_t)(product >> 32), top = high >> shift;
     int32_t low = (int32_t)((uint32_t)product >> shift | (uint32_t)high << (32 - shift));
-    return top == low >> 31 ? low : top < 0 ? -BEYOND : BEYOND;
+    return top == low >> 31 ? low : top < 0 ? -ESV_BEYOND : ESV_BEYOND;
 }
 
 /* The product stays below 2^62 and the rounding term below 2^62, whatever a damaged file holds. */
@@ -96,7 +93,7 @@ static ESV_INLINE int32_t scaled(int32_t current, int32_t scale, uint32_t shift)
     int64_t product = (int64_t)current * scale + ((int64_t)1 << (shift - 1));
     int32_t value = shift >= 32 ? (int32_t)(product >> 32) >> (shift - 32)
                                 : shift_down(product, shift);
-    return clamp(value, BEYOND);
+    return clamp(value, ESV_BEYOND);
 }
 
 static ESV_INLINE void rescale(const esv_after *after, uint32_t n, const int32_t *restrict current,

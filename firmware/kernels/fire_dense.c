@@ -81,7 +81,7 @@ INLINE void spikes_in(uint32_t steps, uint32_t count, const int16_t *in, const p
 }
 
 static TARGET void levels_in(uint32_t rows, uint32_t count, const int16_t *in, const pattern *p,
-                      uint8_t *out)
+                             uint8_t *out)
 {
     uint32_t i = 0, at = 0;
     for (; i + LANES <= count; i += LANES) {
