@@ -3,7 +3,7 @@
     python benchmarks/instruction_prices.py [RUN ...] [--write] [--cores NAME,...] [--settings N]
 
 Every model (the shipped ones and the run folders given) runs on the emulated cores as it is, with
-fewer time steps, and in N settings drawn at random (channels, widths of weights, time steps). As it
+fewer time steps, and in N settings drawn at random (channels, widths, tokens, time steps). As it
 is, it is also cut short behind each operator in turn, which tells what each takes. A price a kind
 of work follows by least squares of the relative errors, none below zero; what too few programs have
 is drawn to what the kernels' inner loops take by count of the code. Prints how far the prediction
@@ -12,8 +12,6 @@ leaves the tables of the others as they are.
 """
 
 import argparse
-import statistics
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,17 +21,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import nnls
 
-from edgesvit.boards.run import run
+from edgesvit.boards.counted import counted
 from edgesvit.cli.options import dataset
-from edgesvit.compress import channels, precision
+from edgesvit.compress import channels, precision, tokens
 from edgesvit.compress.setting import WHOLE, Setting, apply
 from edgesvit.cost.instructions import NAMES, amounts
 from edgesvit.cost.operations import work
 from edgesvit.data.dataset import Dataset
 from edgesvit.errors import DoesNotFit, UsageError
 from edgesvit.evaluate import program_of
-from edgesvit.lower.runtimes import lower
-from edgesvit.program import file, interpret
+from edgesvit.models.config import takes_events
+from edgesvit.program import interpret
 from edgesvit.program.ops import Check, Kind, Program
 from edgesvit.report.table import table
 from edgesvit.resources import shipped_model
@@ -45,6 +43,7 @@ CORES = {"cortex-a76": "qemu-user-a76", "cortex-m4": "qemu-mps2-an386",
 PRICES = Path(__file__).parents[1] / "edgesvit" / "cost" / "prices.toml"
 IMAGES = 2
 RATES = (0, 0.25, 0.5, 0.75)  # of channels that a random setting removes
+SHARES = (1.0, 0.75, 0.5)  # of tokens that it keeps
 # Instructions of inner loops by count of the code: vectors of 128 bits on the A76, pairs of 16 bits
 # on the M4 and M7, 128-bit vectors in two beats on the M55.
 LOOPS = {
@@ -59,8 +58,8 @@ LOOPS = {
     "narrow window products": (0.5, 10, 10), "neurons": (0.8, 8, 4), "currents": (1, 8, 4),
     "encoded": (1, 8, 4), "odd channels": (1, 8, 4), "attention": (0.2, 2, 2),
     "attended levels": (0.2, 2, 2), "attended values": (0.5, 2, 2), "fired values": (0.5, 8, 4),
-    "pooled values": (0.2, 2, 2), "summed values": (1, 1, 1), "values": (0.2, 8, 6),
-    "operators": (2000, 2000, 2000)}
+    "pooled values": (0.2, 2, 2), "scored values": (6, 12, 8), "summed values": (1, 1, 1),
+    "values": (0.2, 8, 6), "operators": (2000, 2000, 2000)}
 KIND = {"cortex-a76": 0, "cortex-m4": 1, "cortex-m7": 1, "cortex-m55": 2}  # column of LOOPS
 PULL = 0.02  # a price at twice its loop's count weighs as much as a program that is 2 % off
 OPERATOR = 0.35  # weight of one operator beside that of a program
@@ -94,15 +93,17 @@ def cases(folder: RunFolder, count: int) -> list[Case]:
 
 
 def drawn(config, weights, random: np.random.Generator) -> Setting:
-    """Channels of all groups, widths of all layers, time steps."""
+    """Channels of all groups, widths of all layers, tokens of all blocks, time steps."""
     kept = {group.name: channels.kept_count(group.size, random.choice(RATES),
                                             channels.lane_step(group, 8))
             for group in channels.groups(config)}
     names = list(precision.layers(config, weights))
     pair = random.integers(2, 9, size=2)  # a width and the other, so that some stand out
     bits = {name: int(random.choice(pair)) for name in names[1:-1]}
+    blocks = () if takes_events(config) else tokens.shares_of(config)
+    shares = {block: float(random.choice(SHARES)) for block in blocks}
     steps = getattr(config, "time_steps", None)
-    return Setting(kept=kept, bits=bits,
+    return Setting(kept=kept, bits=bits, tokens=shares,
                    time_steps=steps and int(random.integers(1, steps + 1)))
 
 
@@ -123,18 +124,12 @@ def begun(case: Case) -> Iterator[Case]:
         yield case._replace(setting=f"to {op.output}", program=program)
 
 
-def counted(case: Case, core: str) -> float | None:
+def taken(case: Case, core: str) -> float | None:
     """Median instructions an image; None where the program does not fit."""
-    target = load(CORES[core])
-    with tempfile.TemporaryDirectory() as folder:
-        path, images = Path(folder, "program.esv"), case.data.images[:IMAGES]
-        file.write(case.program, path)
-        try:
-            artifact = lower(path, target, "native", images)
-            board = run(target, artifact, images, lambda text: None, lambda n: None)
-        except DoesNotFit:
-            return None
-    return statistics.median(board.instructions)
+    try:
+        return counted(case.program, load(CORES[core]), case.data.images[:IMAGES])
+    except DoesNotFit:
+        return None
 
 
 class Row(NamedTuple):
@@ -150,18 +145,18 @@ class Row(NamedTuple):
 def rows_of(case: Case, core: str, parts: bool) -> list[Row]:
     """The program, and with `parts` each of its operators: what it adds to those before it."""
     done = {row.output: row for row in work(case.program, case.data.images[:IMAGES])}
-    if (whole := counted(case, core)) is None:
+    if (whole := taken(case, core)) is None:
         return []
     found = [Row(case.model, case.setting, amounts(case.program, done), whole, 1 / whole)]
     before = None
     for part in begun(case) if parts else ():
-        now, count = amounts(part.program, done), counted(part, core)
+        now, took = amounts(part.program, done), taken(part, core)
         # Where a classifier of a large image takes more than all the rest, it tells nothing.
-        if before and count < whole and count > before[1]:
-            more = count - before[1]
+        if before and took < whole and took > before[1]:
+            more = took - before[1]
             found.append(Row(case.model, "", now - before[0], more,
                              OPERATOR / max(more, FLOOR * whole)))
-        before = now, count
+        before = now, took
     return found
 
 

@@ -82,7 +82,7 @@ def search(judge: Judge, targets: Sequence[Target], profile: Profile, options: O
 
     Raises Interrupted on a KeyboardInterrupt.
     """
-    costs = Costs(judge, targets)
+    costs = Costs(judge, targets, note)
     limits = costs.limits(profile, options.save_memory, options.save_instructions)
     floor = judge.whole.accuracy - options.max_drop
     return Search(judge, costs, limits, options, note, watch).run(floor=floor)

@@ -1,12 +1,13 @@
 """What a search has found to choose from: settings that no other one beats in everything."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from edgesvit.compress.fit import Step
-from edgesvit.compress.limits import PROGRAM, Costs
+from edgesvit.compress.limits import PROGRAM, instruction_names
 from edgesvit.compress.setting import Setting
+from edgesvit.targets import Target
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -24,12 +25,10 @@ class Point(msgspec.Struct, frozen=True):
     setting: Setting
 
 
-def point(step: Step, costs: Costs, number: int = 0) -> Point:
+def point(step: Step, targets: Sequence[Target], number: int = 0) -> Point:
     """A judged setting as a point; one beside the way is told by what it takes."""
-    found = dict(zip((target.name for target in costs.targets), costs.instruction_names(),
-                     strict=True))
     return Point(int(step.used[PROGRAM]),
-                 {target: step.used[name] for target, name in found.items()},
+                 {target: step.used[name] for target, name in instruction_names(targets).items()},
                  step.verdict.accuracy, number, step.move or _told(step.setting), step.setting)
 
 

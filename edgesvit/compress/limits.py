@@ -1,21 +1,25 @@
 """What settings of a model take on one or several boards, and what those boards allow."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
+import numpy as np
 
+from edgesvit.boards.counted import counted
 from edgesvit.compress.judge import Judge
 from edgesvit.compress.setting import WHOLE, Setting
 from edgesvit.cost import instructions, memory
 from edgesvit.cost.operations import work
+from edgesvit.errors import EdgesvitError
 from edgesvit.profiles import Profile
 from edgesvit.program.file import to_bytes
 from edgesvit.program.ops import Program
 from edgesvit.targets import Target
 
 TRACED = 2  # images whose firing rates stand for all in predictions of instructions
+COUNTED = 4  # images of which instructions are counted
 PROGRAM = "program"
 Used = Mapping[str, float]
 
@@ -34,7 +38,7 @@ class Limits(msgspec.Struct, frozen=True):
         """The names of those that are exceeded."""
         return tuple(name for name, limit in self.of.items() if used[name] > limit)
 
-    def tightened(self, names: Sequence[str], margin: float) -> "Limits":
+    def tightened(self, names: Collection[str], margin: float) -> "Limits":
         """With less allowed of `names`, by a share `margin`."""
         return Limits({name: limit * (1 - margin) if name in names else limit
                        for name, limit in self.of.items()})
@@ -48,13 +52,18 @@ class Limits(msgspec.Struct, frozen=True):
 class Costs:
     """What settings of the judge's model take on every target: bytes, predicted instructions.
 
-    Firing rates are those of the model as it is; less of it is assumed to fire alike.
+    Firing rates are those of the model as it is; less of it is assumed to fire alike. On a target
+    that is emulated here the instructions of the model as it is are counted, and all predictions
+    are off by the same factor; `note` is told where that cannot be.
     """
 
-    def __init__(self, judge: Judge, targets: Sequence[Target]):
+    def __init__(self, judge: Judge, targets: Sequence[Target],
+                 note: Callable[[str], None] = lambda text: None):
         self.judge, self.targets = judge, tuple(targets)
-        program = judge.program(WHOLE)
-        self.work = {row.output: row for row in work(program, judge.images()[:TRACED])}
+        program, images = judge.program(WHOLE), judge.images()[:COUNTED]
+        self.work = {row.output: row for row in work(program, images[:TRACED])}
+        self.scales = {target.name: self._scale(program, target, images, note)
+                       for target in self.targets}
         self.used = lru_cache(4096)(self._used_by_key)
 
     def __call__(self, setting: Setting) -> Used:
@@ -68,7 +77,8 @@ class Costs:
         """
         whole, found = self(WHOLE), {}
         for target in self.targets:
-            found |= {self._named(region.name, target): region.bytes for region in target.memory}
+            found |= {_named(region.name, target, self.targets): region.bytes
+                      for region in target.memory}
         for use in ("weights", "arena"):
             if (budget := getattr(profile, f"{use}_bytes")) is not None:
                 found[f"profile's {use}"] = budget
@@ -76,15 +86,8 @@ class Costs:
             found[PROGRAM] = (1 - save_memory / 100) * whole[PROGRAM]
         if save_instructions:
             found |= {name: (1 - save_instructions / 100) * whole[name]
-                      for name in self.instruction_names()}
+                      for name in instruction_names(self.targets).values()}
         return Limits(found)
-
-    def instruction_names(self) -> list[str]:
-        """The names under which instructions are found, one a target."""
-        return [self._named("instructions", target) for target in self.targets]
-
-    def _named(self, what: str, target: Target) -> str:
-        return what if len(self.targets) == 1 else f"{what} of {target.name}"
 
     def _used_by_key(self, key: str) -> Used:
         program = self.judge.shape(msgspec.json.decode(key, type=Setting))
@@ -95,10 +98,29 @@ class Costs:
 
     def _on(self, target: Target, program: Program, program_bytes: int) -> dict[str, float]:
         by_use = memory.estimate(program, program_bytes, target)
-        used = {self._named(region.name, target): sum(
+        used = {_named(region.name, target, self.targets): sum(
             size for use, size in by_use.items() if target.region_for(use) is region)
             for region in target.memory}
         used |= {f"profile's {use}": by_use[use] for use in ("weights", "arena")}
-        used[self._named("instructions", target)] = instructions.predict(
-            program, self.work, target)
+        used[instruction_names(self.targets)[target.name]] = (
+            self.scales[target.name] * instructions.predict(program, self.work, target))
         return used
+
+    def _scale(self, program: Program, target: Target, images: np.ndarray,
+               note: Callable[[str], None]) -> float:
+        """Instructions counted over predicted ones, of the model as it is; 1 where none are."""
+        try:
+            count = counted(program, target, images)
+        except EdgesvitError as error:  # it does not fit yet, or the emulator is not installed
+            note(f"instructions on {target.name} are predicted alone: {error.message}")
+            count = None
+        return count / instructions.predict(program, self.work, target) if count else 1.0
+
+
+def instruction_names(targets: Sequence[Target]) -> dict[str, str]:
+    """By target, the name under which its instructions are found."""
+    return {target.name: _named("instructions", target, targets) for target in targets}
+
+
+def _named(what: str, target: Target, targets: Sequence[Target]) -> str:
+    return what if len(targets) == 1 else f"{what} of {target.name}"

@@ -7,7 +7,6 @@ import msgspec
 from edgesvit.compress import fit
 from edgesvit.compress.frontier import Point, frontier, point
 from edgesvit.compress.judge import Judge, Verdict
-from edgesvit.compress.limits import Costs
 from edgesvit.compress.losses import Loss, losses
 from edgesvit.compress.methods import METHODS, Request, fit_options
 from edgesvit.compress.prunable import Infeasible, Note
@@ -121,8 +120,7 @@ class _Job:
         try:
             found = METHODS[self.method](judge, self.request, self.note)
             if isinstance(found, fit.Found):
-                costs = Costs(judge, self.request.targets)
-                points = [point(step, costs) for step in found.judged]
+                points = [point(step, self.request.targets) for step in found.judged]
                 fit.require_found(found, self.request.targets, fit_options(self.request))
                 found = found.best.setting
         except Infeasible as error:

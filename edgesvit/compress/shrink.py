@@ -1,7 +1,9 @@
 """From a whole model to a board in rounds: give up a part of what is too much, train, go on.
 
 Each round runs the joint search (compress.fit) on the model that the round before has trained, to
-an equal part of the way: the logarithm of used over allowed, summed over the limits. No accuracy is
+an equal part of the way: the logarithm of used over allowed, summed over the limits. What it takes
+of channels, tokens and time steps is gone; widths of weights count on the way, but are chosen anew
+in every round and taken in the last, when it is known what the rest leaves to them. No accuracy is
 demanded on the way, where the original model's answers teach the smaller one; it is demanded of the
 result. Everything is kept in the folder, so that a killed run goes on where it stopped.
 """
@@ -10,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from edgesvit.compress.fine_tune import GENTLE, LEARNING_RATE, taught
 from edgesvit.compress.fit import Found, Interrupted, Note, Options, Search, Step
 from edgesvit.compress.frontier import Point, point
 from edgesvit.compress.judge import Judge
-from edgesvit.compress.limits import Costs, Limits
+from edgesvit.compress.limits import Costs, Limits, instruction_names
 from edgesvit.compress.setting import WHOLE, Setting
 from edgesvit.compress.watch import Watch, quiet
 from edgesvit.errors import UsageError
@@ -86,23 +89,23 @@ class Shrinking:
     def run(self, source: RunFolder, out: RunFolder, spec: str, command: str = "") -> Shrunk:
         """The smaller model of `source`; every round has a folder in `out`. Raises Stopped."""
         judge = self.judge_of(source)
-        costs = Costs(judge, self.targets)
+        costs = Costs(judge, self.targets, self.note)
         limits = costs.limits(self.profile, self.options.save_memory,
                               self.options.save_instructions)
-        aims = limits.tightened(costs.instruction_names(), MARGIN)
+        aims = limits.tightened(instruction_names(self.targets).values(), MARGIN)
         whole, rounds, points = aims.excess(costs(WHOLE)), [], []
         now, last, judged = source, self.plan.rounds, 0
         for number in range(1, last + 1 if whole else 1):
             goal = whole * (1 - number / last)
             found = self._searched(now, judge, costs, aims, goal, number)
-            points += [point(step, costs, number) for step in found.judged]
+            points += [point(step, self.targets, number) for step in found.judged]
             place = RunFolder(out.path / f"round-{number}")
             tuned = self._trained(now, judge, found, place, source, spec, number, command)
             judged += len(judge.named)
             judge = self.judge_of(tuned)
-            costs = Costs(judge, self.targets)
+            costs = Costs(judge, self.targets, self.note)
             step = Step(f"round {number}, trained", WHOLE, costs(WHOLE), judge.whole)
-            points.append(point(step, costs, number + 1))
+            points.append(point(step, self.targets, number + 1))
             rounds.append(Round(
                 found.best.setting, len(found.steps) - 1, found.steps[0].verdict.accuracy,
                 found.best.verdict.accuracy, judge.whole.accuracy, judge.whole.program_bytes,
@@ -124,12 +127,13 @@ class Shrinking:
     def _trained(self, now: RunFolder, judge: Judge, found: Found, place: RunFolder,
                  source: RunFolder, spec: str, number: int, command: str) -> RunFolder:
         pruned, tuned = RunFolder(place.path / "pruned"), RunFolder(place.path / "tuned")
-        card, weights = judge.model(found.best.setting)
+        last, setting = number == self.plan.rounds, found.best.setting
+        card, weights = judge.model(setting if last else replace(setting, bits={}))
         if pruned.card_path.exists() and not _same(pruned, card, weights):
             raise UsageError(f"{place.path} is from another search", "choose another --run")
         pruned.write_model(card, weights)
         plan = self.plan
-        epochs, rate = ((plan.epochs, plan.learning_rate) if number == plan.rounds else
+        epochs, rate = ((plan.epochs, plan.learning_rate) if last else
                         (plan.between, min(GENTLE, plan.learning_rate)))
         try:
             return taught(pruned, tuned, source, spec, epochs, rate, plan.rate_weight, command,

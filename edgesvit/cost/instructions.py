@@ -16,6 +16,7 @@ import numpy as np
 from edgesvit.cost.operations import Work, dense_macs
 from edgesvit.errors import UsageError
 from edgesvit.program.ops import (
+    ChooseTokens,
     Classify,
     Conv,
     DepthwiseConv,
@@ -43,13 +44,13 @@ NAMES = (
     "narrow level tiles", "pixel products", "membrane products", "narrow membrane products",
     "window products", "narrow window products", "neurons", "currents", "encoded", "odd channels",
     "attention", "attended levels", "attended values", "fired values", "pooled values",
-    "summed values", "values", "operators")
+    "scored values", "summed values", "values", "operators")
 TILE, WIDEST = 16, 128  # channels of a vector, and those that a row is read for at once
 NIBBLE = 4  # steps that are sorted together
 
 
 def amounts(program: Program, work: Mapping[str, Work]) -> np.ndarray:
-    """What a program does for an image, in the order of NAMES: float64 [34].
+    """What a program does for an image, in the order of NAMES: float64 [35].
 
     `work` says, by an operator's output, how often its input fires; it may be that of a wider model
     with the same operators.
@@ -113,6 +114,9 @@ def _amounts(op: Op, program: Program, work: Work | None) -> dict[str, float]:
                     **({"attended levels": macs} if levels else {"attention": work.sops})}
         case Fire():
             return {"fired values": values}
+        case ChooseTokens():
+            source = program.value(op.input)
+            return {"scored values": program.time_steps * source.tokens * source.shape[2]}
         case MaxPool():
             return {"pooled values": out.tokens * out.shape[2] * op.kernel**2}
         case _:

@@ -15,10 +15,11 @@ import pytest
 pytest.importorskip("torch")
 
 from edgesvit import profiles, targets  # noqa: E402
+from edgesvit.boards.counted import counted  # noqa: E402
 from edgesvit.compress import cluster, fit, levers  # noqa: E402
 from edgesvit.compress.frontier import frontier, point  # noqa: E402
 from edgesvit.compress.judge import Judge  # noqa: E402
-from edgesvit.compress.limits import Costs, Limits  # noqa: E402
+from edgesvit.compress.limits import Costs, Limits, instruction_names  # noqa: E402
 from edgesvit.compress.prunable import Infeasible  # noqa: E402
 from edgesvit.compress.setting import WHOLE, Setting, apply  # noqa: E402
 from edgesvit.errors import Unreachable, UsageError  # noqa: E402
@@ -77,10 +78,28 @@ def test_two_boards_have_limits_of_their_own(judge):
     assert {"flash of nucleo-f446re", "ram of qemu-user-a76", "instructions of nucleo-f446re",
             "instructions of qemu-user-a76"} <= limits.of.keys()
     whole = costs(WHOLE)
-    assert limits.unmet(whole) == tuple(costs.instruction_names())
+    assert limits.unmet(whole) == tuple(instruction_names(both).values())
     assert limits.excess(whole) == pytest.approx(2 * np.log(1 / 0.7))
-    tighter = limits.tightened(costs.instruction_names(), 0.1)
+    tighter = limits.tightened(instruction_names(both).values(), 0.1)
     assert tighter.excess(whole) == pytest.approx(2 * np.log(1 / 0.63))
+
+
+def test_predictions_begin_at_what_the_emulator_counts(judge):
+    board = targets.load("qemu-user-a76")
+    costs = Costs(judge, (board,))
+    images = judge.images()
+    assert costs(WHOLE)["instructions"] == pytest.approx(
+        counted(judge.program(WHOLE), board, images[:4]))
+    assert counted(judge.program(WHOLE), targets.load("rpi5"), images[:1]) is None
+
+
+def test_what_cannot_be_counted_is_predicted(judge):
+    board, said = targets.load("qemu-netduinoplus2"), []
+    less = msgspec.structs.replace(board, memory=tuple(
+        msgspec.structs.replace(region, bytes=region.bytes // 64) for region in board.memory))
+    costs = Costs(judge, (less,), said.append)
+    assert costs.scales == {board.name: 1.0} and costs(WHOLE)["instructions"] > 0
+    assert len(said) == 1 and "predicted alone" in said[0]
 
 
 def test_levers_begin_where_the_model_is(judge):
@@ -124,8 +143,7 @@ def test_losses_never_fall():
 
 def test_the_frontier_keeps_what_nothing_beats(judge):
     found = search(judge)
-    costs = Costs(judge, BOARD)
-    points = [point(step, costs) for step in found.judged]
+    points = [point(step, BOARD) for step in found.judged]
     kept = frontier(points)
     assert 1 < len(kept) < len(points)
     for one in points:

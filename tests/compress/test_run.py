@@ -115,7 +115,7 @@ def test_the_impossible_keeps_the_best_model(tmp_path):
 
 
 SHRINK = methods.Request(
-    images=100, groups=("hidden", "stream"), levers=("channels",), save_memory=65, rounds=2,
+    images=100, groups=("hidden", "stream"), levers=("channels", "bits"), save_memory=65, rounds=2,
     targets=(targets.load("nucleo-f446re"),), profile=profiles.load("fit"), max_drop=20.0)
 
 
@@ -128,6 +128,10 @@ def test_rounds_of_search_and_training(tmp_path):
     assert sizes[1] == out.program_path.stat().st_size
     assert report.rounds[1].unmet == () and report.rounds[0].unmet == ("program",)
     assert report.rounds[1].accuracy_before == report.rounds[0].accuracy
+    # Widths are taken in the last round alone.
+    assert all(done.setting.bits for done in report.rounds)
+    taken = [RunFolder(out.path / f"round-{i}" / "tuned").card().layer_bits for i in (1, 2)]
+    assert not taken[0] and taken[1] == report.rounds[1].setting.bits
     test = load("digits", "test")
     assert integer_accuracy(file.read(out.program_path), test) == report.test_accuracy_fine_tuned
     assert "round 2, trained" in {point.what for point in report.frontier}
