@@ -1,5 +1,6 @@
 """What the stems of several families share: frames [T, B, C, H, W] through layers of one frame."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,6 +10,23 @@ from edgesvit.models.lif import Lif
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     """3x3, stride 1, same size, no bias: the batch norm behind it brings one."""
     return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+
+
+class Depthwise(nn.Conv2d):
+    """A window a channel, same size, no bias; on a CPU always in float32.
+
+    In bfloat16 oneDNN has no kernel for it there: 7x7 took 2.7 to 3 times as long, back and forth.
+    """
+
+    def __init__(self, channels: int, kernel_size: int):
+        super().__init__(channels, channels, kernel_size, padding=kernel_size // 2,
+                         groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
 
 
 def over_frames(x: Tensor, *layers: nn.Module) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgesvit.errors import UsageError
 from edgesvit.models.config import SdtV2Config
 from edgesvit.models.config.sdt_v2 import OFFICIAL_STRIDES
-from edgesvit.models.layers import over_frames
+from edgesvit.models.layers import Depthwise, over_frames
 from edgesvit.models.lif import Lif
 from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
 from edgesvit.models.rep_conv import RepConv
@@ -132,7 +132,7 @@ class SepConv(nn.Module):
         self.pwconv1 = nn.Conv2d(dim, hidden, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(hidden)
         self.lif2 = neuron()
-        self.dwconv = nn.Conv2d(hidden, hidden, 7, padding=3, groups=hidden, bias=False)
+        self.dwconv = Depthwise(hidden, 7)
         self.pwconv2 = nn.Conv2d(hidden, dim, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(dim)
 

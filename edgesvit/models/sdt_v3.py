@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from edgesvit.errors import UsageError
 from edgesvit.models.config import SdtV3Config
 from edgesvit.models.integer_lif import IntegerLif
+from edgesvit.models.layers import Depthwise
 from edgesvit.models.recognise import Shapes, depth_of, image_size_of, shape_of
 from edgesvit.models.sdt_v2 import (
     BRANCH_ENDS,
@@ -113,7 +114,7 @@ class SepConv(nn.Module):
         self.spike1 = IntegerLif(levels, "even")
         self.pwconv1 = _conv_bn(dim, hidden)
         self.spike2 = IntegerLif(levels, "even")
-        self.dwconv = _conv_bn(hidden, hidden, kernel, groups=hidden)
+        self.dwconv = nn.Sequential(Depthwise(hidden, kernel), nn.BatchNorm2d(hidden))
         self.spike3 = IntegerLif(levels, "even")
         self.pwconv2 = _conv_bn(hidden, dim)
 
@@ -191,9 +192,8 @@ class Mlp(nn.Module):
         return self.fc2_bn(self.fc2_conv(self.fc2_spike(x)))
 
 
-def _conv_bn(inputs: int, outputs: int, kernel: int = 1, groups: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+def _conv_bn(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
 
 def build(config: SdtV3Config) -> SdtV3:
