@@ -2,16 +2,19 @@
 
 A search of our own. Every lever is judged alone first, at each of its levels. Then, from the whole
 model on, the move is made that brings the most of what the boards lack per point of accuracy it is
-expected to cost, each one verified with all others in place, until the limits are met. What a
-setting takes is counted on its program: bytes by memory region, instructions by the core's prices.
-Deterministic: equal models, images and limits give equal settings. With training in between,
-compress.shrink runs it several times, each time to a part of the way.
+expected to cost, each one verified with all others in place, until the limits are met. Widths of
+weights, which early moves narrowed for bytes that later ones saved anyway, are then chosen once
+more with all else as it is. What a setting takes is counted on its program: bytes by memory region,
+instructions by the core's prices. Deterministic: equal models, images and limits give equal
+settings. With training in between, compress.shrink runs it several times, each time to a part of
+the way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from edgesvit.compress import levers
 from edgesvit.compress.judge import Judge, Verdict
@@ -102,37 +105,56 @@ class Search:
         self.noise = 50 / judge.whole.images  # half an image, in points
         self.steps = [self._step("whole model", WHOLE)]
 
-    def run(self, excess: float = 0.0, floor: float = 0.0) -> Found:
-        """Move until at most `excess` is lacking, never below the accuracy `floor` in percent."""
+    def run(self, floor: float = 0.0) -> Found:
+        """Move until nothing is lacking, never below the accuracy `floor` in percent."""
         try:
-            if self._lacking > excess:
-                self._run(excess, floor)
+            if self._lacking(self.steps):
+                self._run(floor)
         except KeyboardInterrupt:
             raise Interrupted(self._found()) from None
         return self._found()
 
-    def _run(self, excess: float, floor: float) -> None:
-        losses, began = self._study(), self._lacking
+    def _run(self, floor: float) -> None:
+        losses = self._study()
         levels = dict.fromkeys(range(len(self.levers)), 0)
-        ends = {i: len(lever.levels) for i, lever in enumerate(self.levers)}
-        while self._lacking > excess:
-            move = self._cheapest(levels, ends, losses)
+        levels = self._moved(self.steps, levels, self.levers, losses, floor)
+        widths = [lever for lever in self.levers if lever.kind == "bits"]
+        if self._lacking(self.steps) or not any(levels[self.levers.index(w)] for w in widths):
+            return
+        levels |= {self.levers.index(lever): 0 for lever in widths}
+        again = [self._step("widths as they were", setting_of(self.levers, levels))]
+        self._moved(again, levels, widths, losses, floor)
+        best = self.steps[-1].verdict.accuracy
+        if not self._lacking(again) and again[-1].verdict.accuracy > best:
+            self.steps.append(replace(again[-1], move="widths chosen once more"))
+
+    def _moved(self, steps: list[Step], levels: dict[int, int], allowed: Sequence[Lever],
+               losses: Mapping[tuple[int, int], float], floor: float) -> dict[int, int]:
+        """The levels after the moves of the levers `allowed` that go on from the last of `steps`.
+
+        Every step is appended there at once.
+        """
+        ends = {i: len(lever.levels) if lever in allowed else 0
+                for i, lever in enumerate(self.levers)}
+        began = self._lacking(steps)
+        while self._lacking(steps):
+            move = self._cheapest(levels, ends, losses, self._lacking(steps))
             if move is None:
-                return
+                break
             lower = levels | dict([move])
             step = self._step(self._name(*move), setting_of(self.levers, lower))
             if step.verdict.accuracy < floor:
                 ends[move[0]] = move[1]  # this far and no further
                 continue
             levels = lower
-            self.steps.append(step)
+            steps.append(step)
             lacking = self.limits.told(step.used) or "all limits met"
             self.note(f"{step.move}: {step.verdict.accuracy:.2f} %, {lacking}")
-            self.watch("moves", min((began - self._lacking) / (began - excess), 1.0))
+            self.watch("moves", min(1 - self._lacking(steps) / began, 1.0))
+        return levels
 
-    @property
-    def _lacking(self) -> float:
-        return self.limits.excess(self.steps[-1].used)
+    def _lacking(self, steps: Sequence[Step]) -> float:
+        return self.limits.excess(steps[-1].used)
 
     def _found(self) -> Found:
         told = {step.setting.key(): step for step in self.steps}
@@ -155,7 +177,8 @@ class Search:
         return losses
 
     def _cheapest(self, levels: Mapping[int, int], ends: Mapping[int, int],
-                  losses: Mapping[tuple[int, int], float]) -> tuple[int, int] | None:
+                  losses: Mapping[tuple[int, int], float], lacking: float
+                  ) -> tuple[int, int] | None:
         """The lever and level that bring most per point; None when none brings anything."""
         worths = []
         for index, lever in enumerate(self.levers):
@@ -163,7 +186,7 @@ class Search:
             # A width or a share may take more than it brings until the next one.
             for level in range(now + 1, min(now + 1 + AHEAD[lever.kind], ends[index])):
                 used = self.costs(setting_of(self.levers, {**levels, index: level}))
-                won = self._lacking - self.limits.excess(used)
+                won = lacking - self.limits.excess(used)
                 lost = losses[index, level] - losses.get((index, now), 0.0)
                 if won > 0:
                     worths.append((won / max(lost, self.noise), -index, -level))
@@ -183,7 +206,7 @@ class Search:
                                         for scale in tried])
             best = max((verdict.accuracy, -i) for i, verdict in enumerate(verdicts))
             scales.append(tried[-best[1]])
-        return msgspec.structs.replace(lever, scales=tuple(scales))
+        return replace(lever, scales=tuple(scales))
 
     def _name(self, index: int, level: int) -> str:
         lever = self.levers[index]

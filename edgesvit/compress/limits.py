@@ -43,6 +43,11 @@ class Limits(msgspec.Struct, frozen=True):
         return Limits({name: limit * (1 - margin) if name in names else limit
                        for name, limit in self.of.items()})
 
+    def partway(self, used: Used, share: float) -> "Limits":
+        """Those on a part of the way from what is used: the same share of each one's logarithm."""
+        return Limits({name: limit * max(used[name] / limit, 1.0) ** (1 - share)
+                       for name, limit in self.of.items()})
+
     def told(self, used: Used) -> str:
         """Those that are exceeded, in words; '' when none is."""
         return "; ".join(f"{name} {used[name]:,.0f} of {self.of[name]:,.0f}"

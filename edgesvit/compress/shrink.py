@@ -1,7 +1,7 @@
 """From a whole model to a board in rounds: give up a part of what is too much, train, go on.
 
 Each round runs the joint search (compress.fit) on the model that the round before has trained, to
-an equal part of the way: the logarithm of used over allowed, summed over the limits. What it takes
+an equal part of the way to each limit: of the logarithm of used over allowed. What it takes
 of channels, tokens and time steps is gone; widths of weights count on the way, but are chosen anew
 in every round and taken in the last, when it is known what the rest leaves to them. No accuracy is
 demanded on the way, where the original model's answers teach the smaller one; it is demanded of the
@@ -93,11 +93,10 @@ class Shrinking:
         limits = costs.limits(self.profile, self.options.save_memory,
                               self.options.save_instructions)
         aims = limits.tightened(instruction_names(self.targets).values(), MARGIN)
-        whole, rounds, points = aims.excess(costs(WHOLE)), [], []
+        whole, rounds, points = costs(WHOLE), [], []
         now, last, judged = source, self.plan.rounds, 0
-        for number in range(1, last + 1 if whole else 1):
-            goal = whole * (1 - number / last)
-            found = self._searched(now, judge, costs, aims, goal, number)
+        for number in range(1, last + 1 if aims.unmet(whole) else 1):
+            found = self._searched(now, judge, costs, aims.partway(whole, number / last), number)
             points += [point(step, self.targets, number) for step in found.judged]
             place = RunFolder(out.path / f"round-{number}")
             tuned = self._trained(now, judge, found, place, source, spec, number, command)
@@ -116,11 +115,11 @@ class Shrinking:
         return Shrunk(now, tuple(rounds), tuple(points), judged + len(judge.named),
                       limits.told(costs(WHOLE)))
 
-    def _searched(self, now: RunFolder, judge: Judge, costs: Costs, limits: Limits, goal: float,
+    def _searched(self, now: RunFolder, judge: Judge, costs: Costs, limits: Limits,
                   number: int) -> Found:
         self.note(f"round {number} of {self.plan.rounds}")
         try:
-            return Search(judge, costs, limits, self.options, self.note, self.watch).run(goal)
+            return Search(judge, costs, limits, self.options, self.note, self.watch).run()
         except Interrupted as stop:
             raise Stopped(now, self._bearable(stop.found)) from None
 

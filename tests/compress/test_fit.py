@@ -57,6 +57,16 @@ def test_all_levers_together_meet_the_limits(judge):
     assert search(judge, save_instructions=25) == found
 
 
+def test_widths_are_chosen_once_more_when_the_rest_is_known(judge):
+    options = fit.Options(max_drop=4, levers=("channels", "bits"), save_instructions=15,
+                          groups=("hidden", "stem", "stream"))
+    found = fit.search(judge, BOARD, BUDGET, options)
+    *_, before, best = found.steps
+    assert best.move == "widths chosen once more" and not found.unmet
+    assert best.verdict.accuracy > before.verdict.accuracy
+    assert best.setting.kept == before.setting.kept and best.setting.bits != before.setting.bits
+
+
 def test_a_model_that_fits_is_left_alone(judge):
     options = fit.Options(max_drop=2, levers=LEVERS)
     found = fit.search(judge, (targets.load("host"),), profiles.load("fit"), options)
@@ -82,6 +92,10 @@ def test_two_boards_have_limits_of_their_own(judge):
     assert limits.excess(whole) == pytest.approx(2 * np.log(1 / 0.7))
     tighter = limits.tightened(instruction_names(both).values(), 0.1)
     assert tighter.excess(whole) == pytest.approx(2 * np.log(1 / 0.63))
+    half, end = limits.partway(whole, 0.5), limits.partway(whole, 1.0)
+    assert half.excess(whole) == pytest.approx(limits.excess(whole) / 2)
+    assert half.of["flash of nucleo-f446re"] == limits.of["flash of nucleo-f446re"]  # met before
+    assert end.of == pytest.approx(limits.of)
 
 
 def test_predictions_begin_at_what_the_emulator_counts(judge):
