@@ -82,31 +82,27 @@ class Search:
         """Whether these widths keep the accuracy that was asked for."""
         return drop(judge.whole, judge(self.setting(widths))) <= self.options.max_drop
 
-    def repair(self, widths: dict[str, int], judge: Judge) -> dict[str, int]:
-        """Widen what wins most accuracy per bit added, until `judge` finds the accuracy kept.
+    def repair(self, widths: dict[str, int], study: Mapping[tuple[str, int], Verdict],
+               judge: Judge) -> dict[str, int]:
+        """Widen, one step at a time, what the study says wins most accuracy per bit added.
 
-        What each unit wins is measured with all others as narrow as they are, on the images of
-        `judge`: the study's, on fewer of them, are what misled the choice. The last unit that is
-        widened gets the narrowest width that will do.
+        Until `judge` finds the accuracy kept.
         """
-        if self.holds(widths, judge):
-            return widths
-        wide = {unit: widths | {unit: self.ladder[0]} for unit, bits in widths.items()
-                if bits != self.ladder[0]}
-        verdicts = judge.many([self.setting(widths), *map(self.setting, wide.values())])
-        now = verdicts[0].accuracy
-        won = {unit: (verdict.accuracy - now)
-               / (self.memory_bits(wide[unit]) - self.memory_bits(widths))
-               for unit, verdict in zip(wide, verdicts[1:], strict=True)}
-        for unit in sorted(wide, key=lambda name: -won[name]):
-            narrow, widths = widths[unit], widths | {unit: self.ladder[0]}
-            if self.holds(widths, judge):
-                between = self.ladder[self.ladder.index(narrow) - 1:0:-1]
-                tried = (widths | {unit: bits} for bits in between)
-                widths = next((it for it in tried if self.holds(it, judge)), widths)
-                self.note(f"{unit}: {widths[unit]} bits again, which keeps the accuracy")
+        while not self.holds(widths, judge):
+            wider = {unit: self._next(bits, -1) for unit, bits in widths.items()
+                     if bits != self.ladder[0]}
+            if not wider:
                 break
-            self.note(f"{unit}: {widths[unit]} bits again")
+
+            def gain(unit: str, wider: Mapping[str, int] = wider,
+                     widths: Mapping[str, int] = widths) -> float:
+                won = self._alone(study, unit, wider[unit]) - self._alone(study, unit, widths[unit])
+                return won / (self.memory_bits(widths | {unit: wider[unit]})
+                              - self.memory_bits(widths))
+
+            unit = max(wider, key=gain)
+            widths = widths | {unit: wider[unit]}
+            self.note(f"{unit}: {wider[unit]} bits again")
         return widths
 
     def narrow(self, widths: dict[str, int], study: Mapping[tuple[str, int], Verdict]
@@ -119,7 +115,7 @@ class Search:
                           if unit not in frozen and bits != self.ladder[-1]]
             if not open_units:
                 break
-            tried = {unit: widths | {unit: self._narrower(widths[unit])} for unit in open_units}
+            tried = {unit: widths | {unit: self._next(widths[unit], 1)} for unit in open_units}
 
             def worth(unit: str, tried: Mapping[str, dict[str, int]] = tried,
                       widths: Mapping[str, int] = widths) -> float:
@@ -150,8 +146,8 @@ class Search:
 
         return Drift(self.judge.card, self.judge.weights, self.judge.images())
 
-    def _narrower(self, bits: int) -> int:
-        return self.ladder[self.ladder.index(bits) + 1]
+    def _next(self, bits: int, step: int) -> int:
+        return self.ladder[self.ladder.index(bits) + step]
 
     def _alone(self, study: Mapping[tuple[str, int], Verdict], unit: str, bits: int) -> float:
         return (self.judge.whole if bits == self.ladder[0] else study[unit, bits]).accuracy
@@ -166,9 +162,9 @@ def search(judge: Judge, options: Options, note: Note = lambda text: None,
     """
     found = Search(judge, options, note)
     study = found.study()
-    widths = found.narrow(found.repair(found.base(study), judge), study)
+    widths = found.narrow(found.repair(found.base(study), study, judge), study)
     if larger:
-        widths = found.repair(widths, larger)
+        widths = found.repair(widths, study, larger)
     setting, saved = found.setting(widths), found.saved(widths)
     lost = drop(judge.whole, judge(setting))
     if lost > options.max_drop or saved < options.save_memory:
