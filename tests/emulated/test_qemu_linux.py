@@ -230,7 +230,8 @@ def test_a_copy_that_is_cut_is_never_used(board, tmp_path):
     with _killer("scp"), pytest.raises(Unreachable, match="copy: connection lost"):
         board.put([big], FOLDER)
     assert "big.bin" not in list(board.run(["ls", FOLDER], 60, 60))
-    assert list(board.run(["ls", f"{FOLDER}/.incoming"], 60, 60)) == ["big.bin"]
+    # On a busy machine the copy may have been cut before its first byte.
+    assert set(board.run(["ls", f"{FOLDER}/.incoming"], 60, 60)) <= {"big.bin"}
     assert board.put([big], FOLDER) == ("big.bin",)
     assert board.put([big], FOLDER) == ()
     list(board.run(["rm", f"{FOLDER}/big.bin"], 60, 60))
