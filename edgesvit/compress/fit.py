@@ -10,7 +10,7 @@ settings. With training in between, compress.shrink runs it several times, each 
 the way.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -117,24 +117,24 @@ class Search:
     def _run(self, floor: float) -> None:
         losses = self._study()
         levels = dict.fromkeys(range(len(self.levers)), 0)
-        levels = self._moved(self.steps, levels, self.levers, losses, floor)
-        widths = [lever for lever in self.levers if lever.kind == "bits"]
-        if self._lacking(self.steps) or not any(levels[self.levers.index(w)] for w in widths):
+        levels = self._moved(self.steps, levels, levels, losses, floor)
+        widths = [i for i, lever in enumerate(self.levers) if lever.kind == "bits"]
+        if self._lacking(self.steps) or not any(levels[i] for i in widths):
             return
-        levels |= {self.levers.index(lever): 0 for lever in widths}
+        levels |= dict.fromkeys(widths, 0)
         again = [self._step("widths as they were", setting_of(self.levers, levels))]
         self._moved(again, levels, widths, losses, floor)
         best = self.steps[-1].verdict.accuracy
         if not self._lacking(again) and again[-1].verdict.accuracy > best:
             self.steps.append(replace(again[-1], move="widths chosen once more"))
 
-    def _moved(self, steps: list[Step], levels: dict[int, int], allowed: Sequence[Lever],
+    def _moved(self, steps: list[Step], levels: dict[int, int], allowed: Collection[int],
                losses: Mapping[tuple[int, int], float], floor: float) -> dict[int, int]:
         """The levels after the moves of the levers `allowed` that go on from the last of `steps`.
 
         Every step is appended there at once.
         """
-        ends = {i: len(lever.levels) if lever in allowed else 0
+        ends = {i: len(lever.levels) if i in allowed else 0
                 for i, lever in enumerate(self.levers)}
         began = self._lacking(steps)
         while self._lacking(steps):

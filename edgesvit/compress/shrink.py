@@ -42,7 +42,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Round(msgspec.Struct, frozen=True):
-    """What one round took from the model that it began with, and what training made of the rest.
+    """What one round chose to take from the model that it began with (widths of weights only the
+    last one takes), and what training made of the rest.
 
     Accuracies are percent of the search images, `unmet` names limits that the trained model misses.
     """

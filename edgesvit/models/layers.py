@@ -15,7 +15,7 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
 class Depthwise(nn.Conv2d):
     """A window a channel, same size, no bias; on a CPU always in float32.
 
-    In bfloat16 oneDNN has no kernel for it there: 7x7 took 2.7 to 3 times as long, back and forth.
+    In bfloat16 a 7x7 one took 2.7 to 3 times as long there, forward and backward.
     """
 
     def __init__(self, channels: int, kernel_size: int):
