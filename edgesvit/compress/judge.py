@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -19,7 +20,7 @@ from joblib import Parallel, delayed
 
 from edgesvit.boards.local import HostProgram
 from edgesvit.compress.cluster import on_cluster
-from edgesvit.compress.setting import WHOLE, Setting, Weights, apply
+from edgesvit.compress.setting import WHOLE, Setting, apply
 from edgesvit.cost.memory import parameters
 from edgesvit.data import Dataset, load
 from edgesvit.data.dataset import stratified
@@ -31,6 +32,9 @@ from edgesvit.program.plan import plan
 from edgesvit.run_folder import ModelCard, RunFolder
 from edgesvit.threads import one_torch_thread
 
+if TYPE_CHECKING:
+    from edgesvit.compress.rounding import Rounder
+
 SEARCH_IMAGES = 2000
 CALIBRATION_IMAGES = 128
 CALIBRATION_SHARE = 1 / 8  # of a small training split at most
@@ -40,7 +44,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """One setting judged. `accuracy` is in percent of `images` search images.
 
     `parameters` counts every constant of the program, `program_bytes` is the size of the .esv file
-    as it is deployed, self-check vector included.
+    as it is deployed, self-check vector included. Of the images `flipped` are right here and wrong
+    for the model as given, or the other way round.
     """
 
     accuracy: float
@@ -48,12 +53,12 @@ class Verdict(msgspec.Struct, frozen=True):
     parameters: int
     program_bytes: int
     arena_bytes: int
+    flipped: int
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy, in points: differences below it are noise of the image sample."""
-        share = min(max(self.accuracy / 100, 0.5 / self.images), 1 - 0.5 / self.images)
-        return 100 * (share * (1 - share) / self.images) ** 0.5
+        """Of the points that are lost: of another sample of images, two in three lie within it."""
+        return 100 * self.flipped**0.5 / self.images
 
 
 def calibration_images(spec: str, count: int = CALIBRATION_IMAGES) -> Dataset:
@@ -95,9 +100,10 @@ class Judge:
     """Judges settings of one model.
 
     `store` is a file of one line an answer. `jobs` settings are judged side by side, here or, with
-    the address of its scheduler, on a Dask `cluster` whose machines see the same files. Batch norms
-    are recalibrated on so many `calibration` images where channels, tokens or time steps were
-    taken; 0: they stay as they are.
+    the address of its scheduler, on a Dask `cluster` whose machines see the same files. On so many
+    `calibration` images batch norms are recalibrated where channels, tokens or time steps were
+    taken, and narrower weights rounded so that their errors cancel; 0: batch norms stay as they
+    are, and every weight goes to the nearest.
     """
 
     def __init__(self, source: RunFolder, spec: str, store: Path, images: int = SEARCH_IMAGES,
@@ -107,10 +113,11 @@ class Judge:
         self.cluster = cluster
         self.task = (str(source.path), spec, images, seed, calibration)
         self.data_name = _images(*self.task[1:]).name
-        # "with check": answers that counted the file without its self-check vector are asked again.
+        # What answers mean now: older ones, without the self-check vector, of weights rounded to
+        # nearest or without flipped images, are asked again.
         self._about = hashlib.sha256("\n".join(
             (source.weights_sha256(), msgspec.json.encode(self.card).decode(), str(self.task[1:]),
-             str(VERSION), "with check")).encode()).hexdigest()
+             str(VERSION), "with check, compensated, flipped")).encode()).hexdigest()
         self._known = {row["setting"]: msgspec.convert(row["verdict"], Verdict)
                        for row in read_lines(store) if row.get("about") == self._about}
         self.asked = 0  # answers that had to be computed
@@ -168,8 +175,8 @@ class Judge:
 
     def model(self, setting: Setting) -> tuple[ModelCard, dict[str, np.ndarray]]:
         """The card and the weights that a setting is judged by."""
-        _, spec, _, _, count = self.task
-        return _made(setting, self.card, self.weights, spec, count)
+        path, spec, _, _, count = self.task
+        return _made(path, spec, count, setting)
 
     def program(self, setting: Setting) -> Program:
         """The integer program of a setting."""
@@ -196,23 +203,51 @@ def _verdict(path: str, spec: str, images: int, seed: int, calibration: int, set
              workers: int = 1) -> Verdict:
     """May run in a process of its own, which reads model and images once."""
     data = _images(spec, images, seed, calibration)
-    program = unchecked_program(*_made(setting, *_model(path), spec, calibration))
+    program = unchecked_program(*_made(path, spec, calibration, setting))
     logits = HostProgram(to_bytes(program)).run_many(data.images, workers=workers)
+    right = logits.argmax(1) == data.labels
+    before = (right if setting.key() == WHOLE.key() else
+              _whole_is_right(path, spec, images, seed, calibration, workers))
     deployed = replace(program, check=Check(data.images[0], logits[0]))
-    return Verdict(100 * float(np.mean(logits.argmax(1) == data.labels)), len(data),
+    return Verdict(100 * float(right.mean()), len(data),
                    sum(parameters(op) for op in program.ops), len(to_bytes(deployed)),
-                   plan(program).arena_bytes)
+                   plan(program).arena_bytes, int((right != before).sum()))
 
 
-def _made(setting: Setting, card: ModelCard, weights: Weights, spec: str, calibration: int
+@functools.lru_cache(4)
+def _whole_is_right(path: str, spec: str, images: int, seed: int, calibration: int, workers: int
+                    ) -> np.ndarray:
+    """Which search images the model as given gets right, bool [n]."""
+    data = _images(spec, images, seed, calibration)
+    program = HostProgram(to_bytes(unchecked_program(*_model(path))))
+    return program.run_many(data.images, workers=workers).argmax(1) == data.labels
+
+
+def _made(path: str, spec: str, calibration: int, setting: Setting
           ) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """The model of a setting, recalibrated if more than widths of weights were taken from it."""
+    """The model of a setting, with what `calibration` images say of batch norms and rounding."""
+    card, weights = _model(path)
     made, arrays = apply(setting, card, weights)
-    # Rounding moves statistics by less than the noise of measuring them on so few images.
-    if not calibration or made.config == card.config:
+    if not calibration:
         return made, arrays
+    narrower = {layer: bits for layer, bits in made.layer_bits.items()
+                if bits < card.layer_bits.get(layer, card.weight_bits)}
+    if made.config == card.config:
+        return made, _rounder(path, spec, calibration)(narrower) if narrower else arrays
     from edgesvit.compress.recalibrate import recalibrated
-    return made, recalibrated(made, arrays, _calibration_images(spec, calibration))
+    from edgesvit.compress.rounding import Rounder
+    images = _calibration_images(spec, calibration)
+    # Rounding moves statistics by less than the noise of measuring them on so few images.
+    as_wide = msgspec.structs.replace(made, layer_bits=card.layer_bits)
+    arrays = recalibrated(as_wide, arrays, images)
+    return made, Rounder(made, arrays, images, narrower)(narrower) if narrower else arrays
+
+
+@functools.lru_cache(2)
+def _rounder(path: str, spec: str, calibration: int) -> "Rounder":
+    """Of the model as given, which most settings of widths alone have in common."""
+    from edgesvit.compress.rounding import Rounder
+    return Rounder(*_model(path), _calibration_images(spec, calibration))
 
 
 @functools.lru_cache(2)

@@ -45,7 +45,7 @@ class FakeQuantized(nn.Module):
         """The weights that take part in a forward, by name, with gradients to the float ones."""
         weights = dict(self.model.named_parameters())
         with torch.no_grad():
-            units = dict(self._input_units())
+            units = dict(self.input_units())
             errors = {name: self._channel_error(name, weights[name], units.get(name))
                       for name in self.names} | self._head_errors(weights)
         return {name: weights[name] + error for name, error in errors.items()}
@@ -70,7 +70,7 @@ class FakeQuantized(nn.Module):
         error = _rounding_error(total, total.abs().amax(), self._top(heads[0])) / len(heads)
         return {name: error for name in heads}
 
-    def _input_units(self) -> Iterator[tuple[str, Tensor]]:
+    def input_units(self) -> Iterator[tuple[str, Tensor]]:
         """What a program multiplies into the inputs of a layer [C_in], up to a common factor."""
         first = self.names[0]  # of all families the layer that reads the image
         weight = self.model.get_parameter(first)

@@ -36,4 +36,4 @@ class Formula:
         saved = sum(self.groups[name][0] * rate for name, rate in gone.items())
         total = FIXED_BYTES + sum(size for size, _ in self.groups.values())
         left = round(total - saved)
-        return Verdict(90 - lost, self.images, left, left, 0)
+        return Verdict(90 - lost, self.images, left, left, 0, round(self.images * lost / 100))
