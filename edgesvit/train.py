@@ -17,7 +17,7 @@ from edgesvit.run_folder import ModelCard, RunFolder
 from edgesvit.training.fake_quantize import fake_quantized_accuracy
 from edgesvit.training.ranks import Ranks, joined
 from edgesvit.training.session import Session
-from edgesvit.training.settings import Progress, TrainSettings
+from edgesvit.training.settings import TRAIN_FILE, Progress, TrainSettings
 
 
 def train(
@@ -158,7 +158,7 @@ def _finish(folder: RunFolder, session: Session, batches: Batches, dataset: Data
 
 
 def _settings_path(folder: RunFolder) -> Path:
-    return folder.path / "train.json"
+    return folder.path / TRAIN_FILE
 
 
 def _state_path(folder: RunFolder) -> Path:

@@ -16,7 +16,10 @@ from edgesvit.errors import UsageError
 from edgesvit.profiles import Profile
 from edgesvit.targets import Target
 
-LARGER = 3  # what a search found is verified on so many times the images
+# What a search found is verified on so many times the images; QSViT keeps a standard error to
+# spare, which has to be small beside limits of half a point.
+LARGER = 3
+LARGER_QSVIT = 8
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +72,7 @@ def _primesvt(judge: Judge, request: Request, note: Note) -> Setting:
 
 def _qsvit(judge: Judge, request: Request, note: Note) -> Setting:
     options = qsvit.Options(**_limits(request), grid=request.grid, drift=request.drift)
-    return qsvit.search(judge, options, note, _larger(judge, request))
+    return qsvit.search(judge, options, note, _larger(judge, request, LARGER_QSVIT))
 
 
 def _tp_spikformer(judge: Judge, request: Request, note: Note) -> Setting:
@@ -112,12 +115,12 @@ METHODS: dict[str, Callable[[Judge, Request, Note], Setting | Found]] = {
 }
 
 
-def _larger(judge: Judge, request: Request) -> Judge | None:
-    """Of other images and more: a search fits its choice to the noise of the ones it has.
+def _larger(judge: Judge, request: Request, times: int = LARGER) -> Judge | None:
+    """Of images drawn anew, and more: a search fits its choice to the noise of those it has.
 
     None where the training split has no more.
     """
-    larger = Judge(judge.source, judge.task[1], judge.store, LARGER * request.images,
+    larger = Judge(judge.source, judge.task[1], judge.store, times * request.images,
                    request.seed + 1, judge.jobs, judge.cluster, request.calibration)
     return larger if len(larger.images()) > len(judge.images()) else None
 

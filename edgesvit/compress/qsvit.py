@@ -5,7 +5,7 @@ search on from them; build the network. What the paper leaves open is ours and n
 docs/compress.md. Choosing only: the rounding is `precision`'s, the judging `judge`'s.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -92,13 +92,35 @@ class Search:
                judge: Judge) -> dict[str, int]:
         """Widen, one step at a time, what the study says flips most images per bit saved.
 
-        Until `judge` finds the accuracy kept.
+        Just as far as `judge` finds the accuracy kept, by bisection: the widest keep it.
         """
-        while not self.holds(widths, judge):
-            wider = {unit: self._next(bits, -1) for unit, bits in widths.items()
-                     if bits != self.ladder[0]}
-            if not wider:
-                break
+        if self.holds(widths, judge):
+            return widths
+        path = [widths, *self._widened(widths, study)]
+        broken, kept = 0, len(path) - 1
+        while kept - broken > 1:
+            middle = (broken + kept) // 2
+            if self.holds(path[middle], judge):
+                kept = middle
+            else:
+                broken = middle
+        for unit, bits in path[kept].items():
+            if bits != widths[unit]:
+                self.note(f"{unit}: {bits} bits again")
+        return path[kept]
+
+    def relax(self, widths: dict[str, int], study: Mapping[tuple[str, int], Verdict]
+              ) -> dict[str, int]:
+        """Widen what `save_memory` does not need narrow; everything is where it says 0."""
+        wanted = self.options.save_memory
+        return [widths, *self._widened(widths, study, wanted)][-1] if wanted else widths
+
+    def _widened(self, widths: dict[str, int], study: Mapping[tuple[str, int], Verdict],
+                 saved: float = 0.0) -> Iterator[dict[str, int]]:
+        """One step after the other, until every unit is as wide as saving so much allows."""
+        while wider := {unit: bits for unit, old in widths.items() if old != self.ladder[0]
+                        for bits in [self._next(old, -1)]
+                        if self.saved(widths | {unit: bits}) >= saved}:
 
             def gain(unit: str, wider: Mapping[str, int] = wider,
                      widths: Mapping[str, int] = widths) -> float:
@@ -108,8 +130,7 @@ class Search:
 
             unit = max(wider, key=gain)
             widths = widths | {unit: wider[unit]}
-            self.note(f"{unit}: {wider[unit]} bits again")
-        return widths
+            yield widths
 
     def narrow(self, widths: dict[str, int], study: Mapping[tuple[str, int], Verdict]
                ) -> dict[str, int]:
@@ -166,21 +187,21 @@ def search(judge: Judge, options: Options, note: Note = lambda text: None,
            larger: Judge | None = None) -> Setting:
     """The narrowest widths found that lose at most `max_drop` points on the search images.
 
-    `larger` judges on more images than `judge`, and may widen what was found. Raises Infeasible
-    where they save less than `save_memory`, or where none holds the accuracy.
+    Where `save_memory` is asked for, no narrower ones than that takes. `larger` judges on more
+    images than `judge` and has the last word. Raises Infeasible where the widths save less than
+    `save_memory`, or where none holds the accuracy.
     """
-    found = Search(judge, options, note)
+    found, last = Search(judge, options, note), larger or judge
     study = found.study()
     widths = found.narrow(found.repair(found.base(study), study, judge), study)
-    if larger:
-        widths = found.repair(widths, study, larger)
+    widths = found.repair(found.relax(widths, study), study, last)
     setting, saved = found.setting(widths), found.saved(widths)
-    lost = drop(judge.whole, judge(setting))
+    lost = drop(last.whole, last(setting))
     if lost > options.max_drop or saved < options.save_memory:
         raise Infeasible(
             f"INFEASIBLE: {options.save_memory:g} % of float32 weights cannot be saved within "
             f"{options.max_drop:g} points of accuracy; best point: {saved:.2f} % saved, "
-            f"{lost:.2f} points lost on {judge.whole.images} search images",
+            f"{lost:.2f} points lost on {last.whole.images} search images",
             f"--save-memory {int(saved)}, or a larger --max-drop with --fine-tune 10", setting)
     return setting
 

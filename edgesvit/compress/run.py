@@ -5,6 +5,7 @@ import time
 import msgspec
 
 from edgesvit.compress import fit
+from edgesvit.compress.fine_tune import keep_recipe, recipe
 from edgesvit.compress.frontier import Point, frontier, point
 from edgesvit.compress.judge import Judge, Verdict
 from edgesvit.compress.losses import Loss, losses
@@ -173,6 +174,7 @@ class _Job:
         accuracy = integer_accuracy(program, test)
         metrics = card.metrics | {"integer_accuracy": accuracy / 100}
         self.out.write_model(msgspec.structs.replace(card, metrics=metrics), weights)
+        keep_recipe(self.source, self.out)
         file.write(program, self.out.program_path)
         return accuracy
 
@@ -205,8 +207,9 @@ class _Job:
         out = self.out
         untuned, tuned = RunFolder(out.path / "untuned"), RunFolder(out.path / "tuned")
         untuned.write_model(out.card(), out.weights())
-        train(TrainSettings(data=self.spec, run=str(tuned.path), start=str(untuned.path),
-                            epochs=epochs, learning_rate=self.request.learning_rate),
+        train(TrainSettings(**recipe(self.source), data=self.spec, run=str(tuned.path),
+                            start=str(untuned.path), epochs=epochs,
+                            learning_rate=self.request.learning_rate),
               command=self.command)
         accuracy = self._keep(_merged(tuned.card(), out.card()), tuned.weights())
         return msgspec.structs.replace(report, test_accuracy_fine_tuned=accuracy,

@@ -6,6 +6,7 @@ import msgspec
 
 from edgesvit.architecture import Architecture
 
+TRAIN_FILE = "train.json"  # of a run folder: the settings of its training
 
 class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides the result of a training; a resumed run must have the same.

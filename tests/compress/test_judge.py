@@ -29,6 +29,19 @@ def judge(model, tmp_path, images=300):
     return Judge(model, "digits", tmp_path / "search.jsonl", images=images, jobs=2)
 
 
+def test_flipped_images_are_counted(model, tmp_path):
+    judged = judge(model, tmp_path)
+    setting = Setting(time_steps=1)
+    images = search_images("digits", 300)
+    right = [HostProgram(to_bytes(judged.program(each))).run_many(images.images).argmax(1)
+             == images.labels for each in (WHOLE, setting)]
+    verdict = judged(setting)
+    assert verdict.flipped == (right[0] != right[1]).sum() > 0
+    assert abs(judged.whole.accuracy - verdict.accuracy) <= 100 * verdict.flipped / 300
+    assert verdict.standard_error == pytest.approx(100 * verdict.flipped**0.5 / 300)
+    assert judged.whole.flipped == judged.whole.standard_error == 0
+
+
 def test_answers_are_remembered(model, tmp_path):
     settings = [WHOLE, Setting(bits={"head": 4}), Setting(time_steps=2), WHOLE]
     first = judge(model, tmp_path)

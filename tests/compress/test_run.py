@@ -10,6 +10,7 @@ from edgesvit.cli import main
 from edgesvit.cli.compress import METHODS
 from edgesvit.compress import methods, psvit
 from edgesvit.compress.channels import groups
+from edgesvit.compress.fine_tune import recipe
 from edgesvit.compress.judge import Judge
 from edgesvit.compress.losses import losses
 from edgesvit.compress.prunable import Infeasible
@@ -138,6 +139,7 @@ def test_rounds_of_search_and_training(tmp_path):
     assert out.card().parent == source("spikformer").weights_sha256()
     tuned = (out.path / "round-2" / "tuned" / "weights.safetensors").read_bytes()
     assert tuned == (out.path / "weights.safetensors").read_bytes()
+    assert recipe(out) == recipe(RunFolder(out.path / "round-2" / "tuned"))
     # The same command finds everything done; another one does not mix with it.
     again = compress(source("spikformer"), out, "fit", SHRINK, fine_tune=1)
     assert again.rounds == report.rounds

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from edgesvit.compress import qsvit  # noqa: E402
+from edgesvit.compress import precision, qsvit  # noqa: E402
 from edgesvit.compress.drift import Drift  # noqa: E402
 from edgesvit.compress.judge import Judge  # noqa: E402
 from edgesvit.compress.prunable import Infeasible  # noqa: E402
@@ -40,12 +40,25 @@ def test_a_larger_sample_widens_what_qsvit_found(judge, tmp_path):
     wider = found.repair(widths, found.study(), larger)
     assert found.holds(wider, larger) and not found.holds(widths, larger)
     assert all(wider[unit] >= bits for unit, bits in widths.items())
+    # On a sample of its own a search keeps a standard error to spare.
+    verdict = larger(found.setting(wider))
+    assert larger.whole.accuracy - verdict.accuracy + verdict.standard_error <= 1.0
 
 
 def test_qsvit_stops_at_the_memory_asked_for(judge):
     found = qsvit.Search(judge, qsvit.Options(save_memory=78), lambda text: None)
     widths = found.narrow(dict.fromkeys(found.free, 8), found.study())
     assert 78 <= found.saved(widths) < 82
+
+
+def test_qsvit_takes_no_more_than_the_memory_asked_for(judge):
+    most, enough = (qsvit.search(judge, qsvit.Options(max_drop=6.0, save_memory=asked))
+                    for asked in (0, 80))
+    found = qsvit.Search(judge, qsvit.Options(save_memory=80), lambda text: None)
+    saved = [100 * (1 - precision.weight_bits(found.sizes, setting.bits, 8)
+                    / (32 * sum(found.sizes.values()))) for setting in (most, enough)]
+    assert saved[0] > 85 and 80 <= saved[1] < 82
+    assert judge(enough).flipped < judge(most).flipped
 
 
 def test_qsvit_says_what_it_cannot_save(judge):
