@@ -86,11 +86,9 @@ def test_the_program_finds_the_same_grid(family, tmp_path):
         exact = np.isclose(seen[f"{layer}.weight"].detach(), ours, rtol=1e-4, atol=1e-6)
         rows = exact.reshape(len(ours), -1).all(1)
         unchanged = (ours == before).reshape(len(ours), -1).all(1)
-        assert (rows | unchanged).all(), layer
-        if not unchanged.all():  # as depth-wise windows are
-            shares.append(rows.mean())
-    # The rest of the channels did not reach their top.
-    assert len(shares) > 0.7 * len(names) and np.mean(shares) > 0.95
+        assert (rows | unchanged).all() and not unchanged.all(), layer
+        shares.append(rows.mean())
+    assert np.mean(shares) > 0.9  # the rest did not reach their top
 
 
 @pytest.mark.parametrize("family", FAMILIES)
