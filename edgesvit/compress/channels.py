@@ -19,7 +19,7 @@ _PER_CHANNEL = ("weight", "bias")
 _OF_A_BN = ("weight", "bias", "running_mean", "running_var")
 
 __all__ = ["Group", "groups", "importance", "keep_strongest", "kept_count", "lane_step",
-           "owned_parameters", "prune", "select", "strongest"]
+           "owned_parameters", "prune", "select", "strongest", "strongest_of"]
 
 
 def importance(weights: Weights, group: Group, fold_bn: bool = True) -> np.ndarray:
@@ -77,7 +77,13 @@ def owned_parameters(weights: Weights, group: Group) -> int:
 def keep_strongest(config: AnyConfig, weights: Weights, counts: Mapping[str, int],
                    fold_bn: bool = True) -> tuple[AnyConfig, dict[str, np.ndarray]]:
     """The model that keeps the `counts[name]` most important indices of the named groups."""
-    known = {group.name: group for group in groups(config)}
+    return prune(config, weights, strongest_of(config, weights, counts, fold_bn))
+
+
+def strongest_of(config: AnyConfig, weights: Weights, counts: Mapping[str, int],
+                 fold_bn: bool = True) -> dict[str, tuple[int, ...]]:
+    """The sorted `counts[name]` most important indices of the named groups."""
+    known = {group.name: group for group in groups(config)} if counts else {}
     keep = {}
     for name, count in counts.items():
         group = _known(known, name)
@@ -85,7 +91,7 @@ def keep_strongest(config: AnyConfig, weights: Weights, counts: Mapping[str, int
             raise UsageError(f"group {name} has {group.size} indices, asked to keep {count}",
                              "keep one or more of them")
         keep[name] = strongest(importance(weights, group, fold_bn), count)
-    return prune(config, weights, keep)
+    return keep
 
 
 def prune(config: AnyConfig, weights: Weights, keep: Mapping[str, Iterable[int]]
@@ -95,7 +101,7 @@ def prune(config: AnyConfig, weights: Weights, keep: Mapping[str, Iterable[int]]
     It computes what the given model would with the filters and batch norms of the removed channels
     at 0. UsageError for an unknown group or an index outside it.
     """
-    known = {group.name: group for group in groups(config)}
+    known = {group.name: group for group in groups(config)} if keep else {}
     kept = {name: _checked(_known(known, name), indices) for name, indices in keep.items()}
     tensors = dict(weights)
     for name, indices in kept.items():

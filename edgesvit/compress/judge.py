@@ -19,6 +19,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from edgesvit.boards.local import HostProgram
+from edgesvit.compress.channels import strongest_of
 from edgesvit.compress.cluster import on_cluster
 from edgesvit.compress.setting import WHOLE, Setting, apply
 from edgesvit.cost.memory import parameters
@@ -232,20 +233,20 @@ def _made(path: str, spec: str, calibration: int, setting: Setting
         return made, arrays
     narrower = {layer: bits for layer, bits in made.layer_bits.items()
                 if bits < card.layer_bits.get(layer, card.weight_bits)}
-    if made.config == card.config:
-        return made, _rounder(path, spec, calibration)(narrower) if narrower else arrays
-    from edgesvit.compress.recalibrate import recalibrated
-    from edgesvit.compress.rounding import Rounder
-    images = _calibration_images(spec, calibration)
-    # Rounding moves statistics by less than the noise of measuring them on so few images.
-    as_wide = msgspec.structs.replace(made, layer_bits=card.layer_bits)
-    arrays = recalibrated(as_wide, arrays, images)
-    return made, Rounder(made, arrays, images, narrower)(narrower) if narrower else arrays
+    if made.config != card.config:
+        from edgesvit.compress.recalibrate import recalibrated
+        # Rounding moves statistics by less than the noise of measuring them on so few images.
+        as_wide = msgspec.structs.replace(made, layer_bits=card.layer_bits)
+        arrays = recalibrated(as_wide, arrays, _calibration_images(spec, calibration))
+    if narrower:
+        kept = strongest_of(card.config, weights, setting.kept, setting.fold_bn)
+        arrays = _rounder(path, spec, calibration)(made, arrays, kept, narrower)
+    return made, arrays
 
 
 @functools.lru_cache(2)
 def _rounder(path: str, spec: str, calibration: int) -> "Rounder":
-    """Of the model as given, which most settings of widths alone have in common."""
+    """Of the model as given, from which all settings are made."""
     from edgesvit.compress.rounding import Rounder
     return Rounder(*_model(path), _calibration_images(spec, calibration))
 

@@ -11,8 +11,7 @@ The rounded weights are numbers on the grid that a program finds by itself, so n
 weights of a model changes.
 """
 
-import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgesvit.batches import normalised
+from edgesvit.compress.channels import prune
 from edgesvit.models.checkpoints import model_from_arrays
 from edgesvit.run_folder import ModelCard
 from edgesvit.threads import one_torch_thread
@@ -34,52 +34,62 @@ SHARES = np.linspace(1, 0.35, 14).tolist()
 
 
 class Rounder:
-    """Rounds layers of one model, by what reaches them of `images` uint8 [n, H, W, C].
+    """Rounds layers of one model, and of what is made of it, by what reaches them of some images.
 
-    `layers` are those to be asked about, all when None. Classifiers are left as they are: a
-    program adds them up and rounds the sum to nearest.
+    `images` are uint8 [n, H, W, C]; smaller models are taken to see what this one does. Classifiers
+    are left as they are: a program adds them up and rounds the sum to nearest.
     """
 
-    def __init__(self, card: ModelCard, weights: Mapping[str, np.ndarray], images: np.ndarray,
-                 layers: Collection[str] | None = None):
-        self.weights = weights
-        self._model = model_from_arrays(card.config, weights).eval()
-        self._units = FakeQuantized(self._model, card.std, card.weight_bits).input_units
-        known = dict(self._model.named_modules())
-        self._layers = {name: module for name, module in known.items()
-                        if (layers is None or name in layers) and _can_be_rounded(name, module)}
+    def __init__(self, card: ModelCard, weights: Mapping[str, np.ndarray], images: np.ndarray):
+        self.card, self.weights = card, weights
+        model = model_from_arrays(card.config, weights).eval()
+        layers = {name: module for name, module in model.named_modules()
+                  if _can_be_rounded(name, module)}
         with one_torch_thread(), torch.inference_mode():
-            self._moments = _moments(self._model, self._layers, card, images)
-        self._known: dict[tuple[str, int, bytes], np.ndarray] = {}
-        self._lock = threading.Lock()
+            self._moments = _moments(model, layers, card, images)
+        self._places = {name: np.arange(array.size).reshape(array.shape)
+                        for name, array in weights.items() if array.ndim > 1}
+        self._known: dict[tuple[str, int, bytes, bytes], Tensor] = {}
 
-    def __call__(self, bits: Mapping[str, int]) -> dict[str, np.ndarray]:
-        """All weights of the model, those of the layers in `bits` on the grids of these widths."""
-        made = dict(self.weights)
-        with self._lock, one_torch_thread(), torch.no_grad():
-            for layer, module in self._layers.items():
-                module.weight.copy_(torch.tensor(made[f"{layer}.weight"]))
+    def __call__(self, card: ModelCard, weights: Mapping[str, np.ndarray],
+                 kept: Mapping[str, Sequence[int]], bits: Mapping[str, int]
+                 ) -> dict[str, np.ndarray]:
+        """The `weights` of `card`, those of the layers in `bits` on the grids of these widths.
+
+        They are this model's, but for the channels that are not `kept` (compress.channels.prune)
+        and for batch norms.
+        """
+        made = dict(weights)
+        model = model_from_arrays(card.config, weights)
+        units = FakeQuantized(model, card.std, card.weight_bits).input_units
+        _, places = prune(self.card.config, self._places, kept)
+        with one_torch_thread(), torch.no_grad():
+            scaled = dict(units())
             # As data flows: what a program multiplies into a layer may follow from those before it.
-            for layer, module in self._layers.items():
-                if layer in bits:
-                    weight = self._rounded(layer, bits[layer])
-                    module.weight.copy_(torch.tensor(weight))
-                    made[f"{layer}.weight"] = weight
+            for layer, module in model.named_modules():
+                if layer in bits and layer in self._moments:
+                    name = f"{layer}.weight"
+                    unit = dict(units())[name] if name in scaled else None
+                    rounded = self._rounded(layer, bits[layer], places[name], unit)
+                    module.weight.copy_(rounded)
+                    made[name] = module.weight.numpy().copy()
         return made
 
-    def _rounded(self, layer: str, bits: int) -> np.ndarray:
-        weight = torch.tensor(self.weights[f"{layer}.weight"])
-        flat, unit = weight.double().flatten(1), torch.ones(1, dtype=torch.float64)
-        for name, of_channel in self._units():
-            if name == f"{layer}.weight":
-                unit = of_channel.double().repeat_interleave(flat.shape[1] // len(of_channel))
-        asked = layer, bits, unit.numpy().tobytes()
-        if asked not in self._known:
-            moments = self._moments[layer].double() / unit / unit[:, None]
-            groups = (flat * unit).unflatten(0, (len(moments), -1))
-            on_grid = compensated(groups, bits, moments) / unit
-            self._known[asked] = on_grid.reshape(weight.shape).to(weight.dtype).numpy()
-        return self._known[asked]
+    def _rounded(self, layer: str, bits: int, places: np.ndarray, unit: Tensor | None) -> Tensor:
+        """The weights of a layer that stand at these places in this model's."""
+        whole = torch.tensor(self.weights[f"{layer}.weight"]).double().flatten(1)
+        place = torch.from_numpy(places).flatten(1)
+        rows, columns = place[:, 0] // whole.shape[1], place[0] % whole.shape[1]
+        each = torch.ones(1) if unit is None else unit.repeat_interleave(
+            len(columns) // len(unit))
+        asked = layer, bits, columns.numpy().tobytes(), each.numpy().tobytes()
+        if asked not in self._known:  # of all rows, which do not depend on each other
+            each = each.double()
+            moments = self._moments[layer][:, columns][:, :, columns].double()
+            groups = (whole[:, columns] * each).unflatten(0, (len(moments), -1))
+            self._known[asked] = (compensated(groups, bits, moments / each / each[:, None])
+                                  / each).flatten(0, 1).float()
+        return self._known[asked][rows].reshape(places.shape)
 
 
 def compensated(weight: Tensor, bits: int, moments: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from edgesvit.compress.judge import Judge, calibration_images  # noqa: E402
 from edgesvit.compress.precision import layers  # noqa: E402
+from edgesvit.compress.prunable import prunable  # noqa: E402
 from edgesvit.compress.rounding import Rounder, compensated  # noqa: E402
 from edgesvit.compress.setting import Setting  # noqa: E402
 from edgesvit.models.checkpoints import model_from_arrays  # noqa: E402
@@ -121,13 +122,33 @@ def test_fixed_grids_round_as_published(tmp_path):
 
 
 def test_alike_however_many_ask_at_a_time():
-    folder = RunFolder(shipped_model("sdt_v2-digits"))
+    folder = RunFolder(shipped_model("spikformer-digits"))
+    card, weights = folder.card(), folder.weights()
     images = calibration_images("digits", 64).images
-    bits = [{layer: 2 + i % 3 for layer in layers(folder.card().config, folder.weights())}
-            for i in range(3)]
-    alone = [Rounder(folder.card(), folder.weights(), images)(each) for each in bits]
-    one = Rounder(folder.card(), folder.weights(), images)
+    bits = [{layer: 2 + i % 3 for layer in layers(card.config, weights)} for i in range(3)]
+    alone = [Rounder(card, weights, images)(card, weights, {}, each) for each in bits]
+    one = Rounder(card, weights, images)
     with one_torch_thread(), ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda i: one(bits[i % 3]), range(12)))
+        together = list(pool.map(lambda i: one(card, weights, {}, bits[i % 3]), range(12)))
     for i, made in enumerate(together):
         assert all(np.array_equal(made[name], alone[i % 3][name]) for name in made)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pruned_models_are_rounded_at_the_places_that_are_left(family, tmp_path):
+    judged = judge(family, tmp_path)
+    model = prunable(judged.card.config, judged.weights)
+    kept = model.setting(dict.fromkeys(model.names, 0.4)).kept
+    bits = dict.fromkeys(inner(judged), 4)
+    _, wide = judged.model(Setting(kept=kept))
+    card, narrow = judged.model(Setting(kept=kept, bits=bits))
+    changed = {name for name in narrow if not np.array_equal(narrow[name], wide[name])}
+    assert changed == {f"{layer}.weight" for layer in bits}
+    for name in changed:  # two sigma of rounding to 15 steps, and what is carried for others
+        step = np.abs(wide[name]).reshape(len(wide[name]), -1).max(1) / 7
+        error = (narrow[name] - wide[name]).reshape(len(step), -1)
+        assert np.square(error / step[:, None]).mean() < 0.6, name
+    nearest = judge(family, tmp_path / "nearest", 0)
+    setting = Setting(kept=kept, bits=dict.fromkeys(inner(judged), 2))
+    assert judged(setting).accuracy > nearest(setting).accuracy
+    assert card.layer_bits == bits
