@@ -77,8 +77,8 @@ METHODS = ("psvit", "primesvt", "qsvit", "tp-spikformer", "fit")
 @click.option("--seed", default=0, show_default=True, help="Of the choice of those images.")
 @click.option("--recalibrate", "calibration", default=128, show_default=True,
               type=click.IntRange(0), metavar="IMAGES",
-              help="Measure the batch norms' statistics anew on so many other training images "
-              "where channels, tokens or time steps were taken; 0: leave them, as published.")
+              help="Measure batch norms anew where channels, tokens or time steps were taken, and "
+              "round narrow weights, by so many other training images; 0: neither, as published.")
 @click.option("--run", metavar="FOLDER", help="Where the smaller model goes; repeat the command to "
               "continue a killed search. Default: runs/MODEL-METHOD or runs/MODEL-TARGET.")
 @click.option("--fine-tune", "epochs", type=click.IntRange(0), metavar="EPOCHS",
@@ -165,7 +165,7 @@ def _method(method: str, name: str | None, source: RunFolder, out: RunFolder, da
     click.echo(f"{report.settings_judged} settings on {report.search_images}, "
                f"{report.seconds:.0f} s")
     if report.calibration_images:
-        click.echo(f"batch norms recalibrated on {report.calibration_images}")
+        click.echo(f"batch norms and rounding calibrated on {report.calibration_images}")
     click.echo(f"run folder: {out.path}")
 
 
