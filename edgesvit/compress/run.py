@@ -152,10 +152,10 @@ class _Job:
             raise self._stopped(shrinking.reached or self.source, WHOLE) from None
         failed = None
         if done.told:
-            failed = Infeasible(f"INFEASIBLE: best reached after {request.rounds} rounds: "
+            failed = Infeasible(f"INFEASIBLE: best reached after {len(done.rounds)} rounds: "
                                 f"{done.told}", "more --rounds, more --levers, or a larger board",
                                 WHOLE)
-        return self._report_of(done, fine_tune), failed
+        return self._report_of(done), failed
 
     def _stopped(self, folder: RunFolder, setting: Setting) -> Interrupted:
         """Keep what there is: the model alone, without the figures that would take long."""
@@ -216,7 +216,7 @@ class _Job:
                                        fine_tuned_epochs=epochs,
                                        program_bytes=out.program_path.stat().st_size)
 
-    def _report_of(self, done: Shrunk, epochs: int) -> Report:
+    def _report_of(self, done: Shrunk) -> Report:
         """Of rounds: the last one's model before and after its training."""
         last = self.out.path / f"round-{len(done.rounds)}"
         start = self.source if len(done.rounds) < 2 else RunFolder(
@@ -232,7 +232,7 @@ class _Job:
                               self.judge_of(tuned).whole, whole, losses(judge, setting))
         return msgspec.structs.replace(
             report, test_accuracy_fine_tuned=accuracy, rounds=done.rounds,
-            fine_tuned_epochs=epochs + self.request.between * max(len(done.rounds) - 1, 0))
+            fine_tuned_epochs=sum(each.epochs for each in done.rounds))
 
     def _tested(self, folder: RunFolder) -> float:
         test = load(self.spec, "test")

@@ -5,7 +5,9 @@ an equal part of the way to each limit: of the logarithm of used over allowed. W
 of channels, tokens and time steps is gone; widths of weights count on the way, but are chosen anew
 in every round and taken in the last, when it is known what the rest leaves to them. No accuracy is
 demanded on the way, where the original model's answers teach the smaller one; it is demanded of the
-result. Everything is kept in the folder, so that a killed run goes on where it stopped.
+result. Training changes how often neurons fire: where the last one makes the model exceed a limit
+again, up to TRIMS short rounds follow. Everything is kept in the folder, so that a killed run goes
+on where it stopped.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +28,10 @@ from edgesvit.profiles import Profile
 from edgesvit.run_folder import ModelCard, RunFolder
 from edgesvit.targets import Target
 
-MARGIN = 0.08  # of predicted instructions: training changes how often neurons fire
+MARGIN = 0.08  # of predicted instructions: what training may add to them
+TRIMS = 2
+TRIM_MARGIN = 0.04
+TRIM_SHARE = 8  # a trim trains an eighth of the last round's epochs
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +47,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Round(msgspec.Struct, frozen=True):
-    """What one round chose to take from the model that it began with (widths of weights only the
-    last one takes), and what training made of the rest.
+    """What one round chose to take from the model that it began with (widths of weights are not
+    taken before the last), and what training for `epochs` made of the rest.
 
     Accuracies are percent of the search images, `unmet` names limits that the trained model misses.
     """
@@ -55,6 +60,7 @@ class Round(msgspec.Struct, frozen=True):
     accuracy: float
     program_bytes: int
     unmet: tuple[str, ...]
+    epochs: int
 
 
 class Shrunk(msgspec.Struct, frozen=True):
@@ -93,11 +99,15 @@ class Shrinking:
         costs = Costs(judge, self.targets, self.note)
         limits = costs.limits(self.profile, self.options.save_memory,
                               self.options.save_instructions)
-        aims = limits.tightened(instruction_names(self.targets).values(), MARGIN)
+        names = instruction_names(self.targets).values()
+        aims, trimmed = (limits.tightened(names, margin) for margin in (MARGIN, TRIM_MARGIN))
         whole, rounds, points = costs(WHOLE), [], []
         now, last, judged = source, self.plan.rounds, 0
-        for number in range(1, last + 1 if aims.unmet(whole) else 1):
-            found = self._searched(now, judge, costs, aims.partway(whole, number / last), number)
+        for number in range(1, last + TRIMS + 1 if aims.unmet(whole) else 1):
+            if number > last and not limits.unmet(costs(WHOLE)):
+                break
+            asked = aims.partway(whole, number / last) if number <= last else trimmed
+            found = self._searched(now, judge, costs, asked, number)
             points += [point(step, self.targets, number) for step in found.judged]
             place = RunFolder(out.path / f"round-{number}")
             tuned = self._trained(now, judge, found, place, source, spec, number, command)
@@ -109,8 +119,8 @@ class Shrinking:
             rounds.append(Round(
                 found.best.setting, len(found.steps) - 1, found.steps[0].verdict.accuracy,
                 found.best.verdict.accuracy, judge.whole.accuracy, judge.whole.program_bytes,
-                limits.unmet(step.used)))
-            self.note(f"round {number} of {last}: {rounds[-1].accuracy_before:.2f} -> "
+                limits.unmet(step.used), self._epochs(number)[0]))
+            self.note(f"round {number}: {rounds[-1].accuracy_before:.2f} -> "
                       f"{rounds[-1].accuracy_pruned:.2f} -> {rounds[-1].accuracy:.2f} % trained")
             now = self.reached = tuned
         return Shrunk(now, tuple(rounds), tuple(points), judged + len(judge.named),
@@ -118,7 +128,8 @@ class Shrinking:
 
     def _searched(self, now: RunFolder, judge: Judge, costs: Costs, limits: Limits,
                   number: int) -> Found:
-        self.note(f"round {number} of {self.plan.rounds}")
+        self.note(f"round {number} of {self.plan.rounds}" if number <= self.plan.rounds else
+                  f"round {number}: trained, the model exceeds a limit")
         try:
             return Search(judge, costs, limits, self.options, self.note, self.watch).run()
         except Interrupted as stop:
@@ -127,19 +138,26 @@ class Shrinking:
     def _trained(self, now: RunFolder, judge: Judge, found: Found, place: RunFolder,
                  source: RunFolder, spec: str, number: int, command: str) -> RunFolder:
         pruned, tuned = RunFolder(place.path / "pruned"), RunFolder(place.path / "tuned")
-        last, setting = number == self.plan.rounds, found.best.setting
-        card, weights = judge.model(setting if last else replace(setting, bits={}))
+        setting = found.best.setting
+        card, weights = judge.model(setting if number >= self.plan.rounds else
+                                    replace(setting, bits={}))
         if pruned.card_path.exists() and not _same(pruned, card, weights):
             raise UsageError(f"{place.path} is from another search", "choose another --run")
         pruned.write_model(card, weights)
-        plan = self.plan
-        epochs, rate = ((plan.epochs, plan.learning_rate) if last else
-                        (plan.between, min(GENTLE, plan.learning_rate)))
         try:
-            return taught(pruned, tuned, source, spec, epochs, rate, plan.rate_weight, command,
-                          self.watch)
+            return taught(pruned, tuned, source, spec, *self._epochs(number),
+                          self.plan.rate_weight, command, self.watch)
         except KeyboardInterrupt:
             raise Stopped(now, self._bearable(found)) from None
+
+    def _epochs(self, number: int) -> tuple[int, float]:
+        """How long a round trains, and up to which learning rate."""
+        plan = self.plan
+        if number < plan.rounds:
+            return plan.between, min(GENTLE, plan.learning_rate)
+        if number == plan.rounds:
+            return plan.epochs, plan.learning_rate
+        return max(plan.epochs // TRIM_SHARE, 1), plan.learning_rate / 2
 
     def _bearable(self, found: Found) -> Setting:
         """As far as the search may go without training."""

@@ -8,7 +8,7 @@ import pytest
 from edgesvit import profiles, targets
 from edgesvit.cli import main
 from edgesvit.cli.compress import METHODS
-from edgesvit.compress import methods, psvit
+from edgesvit.compress import methods, psvit, shrink
 from edgesvit.compress.channels import groups
 from edgesvit.compress.fine_tune import recipe
 from edgesvit.compress.judge import Judge
@@ -160,6 +160,18 @@ def test_rounds_of_search_and_training(tmp_path):
     with pytest.raises(UsageError, match="from another search"):
         compress(source("spikformer"), out, "fit",
                  msgspec.structs.replace(SHRINK, save_memory=40), fine_tune=1)
+
+
+def test_a_limit_that_training_broke_is_kept_by_another_round(tmp_path, monkeypatch):
+    monkeypatch.setattr(shrink, "MARGIN", -0.15)  # ends above the limit, as if training had
+    request = msgspec.structs.replace(SHRINK, rounds=1, save_memory=0, save_instructions=30,
+                                      levers=("channels",))
+    report = compress(source("spikformer"), RunFolder(tmp_path), "fit", request, fine_tune=1)
+    first, *trims = report.rounds
+    assert first.unmet == ("instructions",) and 1 <= len(trims) <= shrink.TRIMS
+    assert trims[-1].unmet == () and trims[0].accuracy_before == first.accuracy
+    assert report.fine_tuned_epochs == 1 + len(trims)
+    assert trims[-1].program_bytes == (tmp_path / "program.esv").stat().st_size
 
 
 def test_what_training_does_not_win_back_is_told(tmp_path):
