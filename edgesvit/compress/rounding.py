@@ -47,6 +47,8 @@ class Rounder:
                   if _can_be_rounded(name, module)}
         with one_torch_thread(), torch.inference_mode():
             self._moments = _moments(model, layers, card, images)
+        units = FakeQuantized(model, card.std, card.weight_bits).input_units()
+        self._scaled = {name for name, _ in units}
         self._places = {name: np.arange(array.size).reshape(array.shape)
                         for name, array in weights.items() if array.ndim > 1}
         self._known: dict[tuple[str, int, bytes, bytes], Tensor] = {}
@@ -59,20 +61,20 @@ class Rounder:
         They are this model's, but for the channels that are not `kept` (compress.channels.prune)
         and for batch norms.
         """
-        made = dict(weights)
-        model = model_from_arrays(card.config, weights)
-        units = FakeQuantized(model, card.std, card.weight_bits).input_units
         _, places = prune(self.card.config, self._places, kept)
+        names = {layer: f"{layer}.weight" for layer in self._moments if layer in bits}
+        made, model = dict(weights), None
+        if self._scaled & set(names.values()):  # units follow from a whole model
+            model = model_from_arrays(card.config, weights)
+            units = FakeQuantized(model, card.std, card.weight_bits).input_units
         with one_torch_thread(), torch.no_grad():
-            scaled = dict(units())
-            # As data flows: what a program multiplies into a layer may follow from those before it.
-            for layer, module in model.named_modules():
-                if layer in bits and layer in self._moments:
-                    name = f"{layer}.weight"
-                    unit = dict(units())[name] if name in scaled else None
-                    rounded = self._rounded(layer, bits[layer], places[name], unit)
-                    module.weight.copy_(rounded)
-                    made[name] = module.weight.numpy().copy()
+            # As data flows: a unit may follow from the weights of layers before.
+            for layer, name in names.items():
+                unit = dict(units())[name] if name in self._scaled else None
+                rounded = self._rounded(layer, bits[layer], places[name], unit)
+                made[name] = rounded.numpy()
+                if model is not None:
+                    model.get_submodule(layer).weight.copy_(rounded)
         return made
 
     def _rounded(self, layer: str, bits: int, places: np.ndarray, unit: Tensor | None) -> Tensor:
