@@ -163,7 +163,11 @@ class Search:
         return Found(tuple(self.steps), self.limits, tuple(judged))
 
     def _study(self) -> dict[tuple[int, int], float]:
-        """Points lost by every level of every lever alone, by (lever, level), never falling."""
+        """Points that every level of every lever alone may lose, by (lever, level), never falling.
+
+        A standard error more than it lost on the sample: what flips many images may cost more than
+        it happened to, and single losses are smaller than their noise.
+        """
         asked = [(i, level) for i, lever in enumerate(self.levers)
                  for level in range(1, len(lever.levels))]
         self.note(f"study: {len(self.levers)} levers, {len(asked)} settings")
@@ -172,7 +176,8 @@ class Search:
             lambda done, of: self.watch("study", done / of)), strict=True))
         whole, losses = self.judge.whole.accuracy, {}
         for i, lever in enumerate(self.levers):
-            lost = [whole - verdicts[i, level].accuracy for level in range(1, len(lever.levels))]
+            alone = [verdicts[i, level] for level in range(1, len(lever.levels))]
+            lost = [whole - verdict.accuracy + verdict.standard_error for verdict in alone]
             losses |= {(i, level): loss for level, loss in enumerate(rising(lost), 1)}
         return losses
 
