@@ -163,11 +163,7 @@ class Search:
         return Found(tuple(self.steps), self.limits, tuple(judged))
 
     def _study(self) -> dict[tuple[int, int], float]:
-        """Points that every level of every lever alone may lose, by (lever, level), never falling.
-
-        A standard error more than it lost on the sample: what flips many images may cost more than
-        it happened to, and single losses are smaller than their noise.
-        """
+        """Points lost by every level of every lever alone, by (lever, level), never falling."""
         asked = [(i, level) for i, lever in enumerate(self.levers)
                  for level in range(1, len(lever.levels))]
         self.note(f"study: {len(self.levers)} levers, {len(asked)} settings")
@@ -176,8 +172,7 @@ class Search:
             lambda done, of: self.watch("study", done / of)), strict=True))
         whole, losses = self.judge.whole.accuracy, {}
         for i, lever in enumerate(self.levers):
-            alone = [verdicts[i, level] for level in range(1, len(lever.levels))]
-            lost = [whole - verdict.accuracy + verdict.standard_error for verdict in alone]
+            lost = [whole - verdicts[i, level].accuracy for level in range(1, len(lever.levels))]
             losses |= {(i, level): loss for level, loss in enumerate(rising(lost), 1)}
         return losses
 
