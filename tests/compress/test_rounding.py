@@ -98,7 +98,6 @@ def test_narrow_models_lose_less(family, tmp_path):
     setting = Setting(bits=dict.fromkeys(inner(ours), 2))
     before, after = (each(setting) for each in (to_nearest, ours))
     assert after.program_bytes == before.program_bytes
-    print(family, before.accuracy, after.accuracy)
     assert after.accuracy > before.accuracy
 
 
