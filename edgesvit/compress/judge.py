@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 SEARCH_IMAGES = 2000
 CALIBRATION_IMAGES = 128
 CALIBRATION_SHARE = 1 / 8  # of a small training split at most
+
+_WHOLE_LOCK = threading.Lock()
+_WHOLE_LOGITS: dict[tuple, np.ndarray] = {}
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -205,23 +209,23 @@ def _verdict(path: str, spec: str, images: int, seed: int, calibration: int, set
     """May run in a process of its own, which reads model and images once."""
     data = _images(spec, images, seed, calibration)
     program = unchecked_program(*_made(path, spec, calibration, setting))
-    logits = HostProgram(to_bytes(program)).run_many(data.images, workers=workers)
-    right = logits.argmax(1) == data.labels
-    before = (right if setting.key() == WHOLE.key() else
-              _whole_is_right(path, spec, images, seed, calibration, workers))
+    whole = _whole_logits(path, spec, images, seed, calibration, workers=workers)
+    logits = (whole if setting.key() == WHOLE.key() else
+              HostProgram(to_bytes(program)).run_many(data.images, workers=workers))
+    right, before = (answers.argmax(1) == data.labels for answers in (logits, whole))
     deployed = replace(program, check=Check(data.images[0], logits[0]))
     return Verdict(100 * float(right.mean()), len(data),
                    sum(parameters(op) for op in program.ops), len(to_bytes(deployed)),
                    plan(program).arena_bytes, int((right != before).sum()))
 
 
-@functools.lru_cache(4)
-def _whole_is_right(path: str, spec: str, images: int, seed: int, calibration: int, workers: int
-                    ) -> np.ndarray:
-    """Which search images the model as given gets right, bool [n]."""
-    data = _images(spec, images, seed, calibration)
-    program = HostProgram(to_bytes(unchecked_program(*_model(path))))
-    return program.run_many(data.images, workers=workers).argmax(1) == data.labels
+def _whole_logits(*task: str | int, workers: int) -> np.ndarray:
+    """Of the model as given on the search images, int32 [n, classes]; computed once a process."""
+    with _WHOLE_LOCK:
+        if task not in _WHOLE_LOGITS:
+            program = HostProgram(to_bytes(unchecked_program(*_model(task[0]))))
+            _WHOLE_LOGITS[task] = program.run_many(_images(*task[1:]).images, workers=workers)
+        return _WHOLE_LOGITS[task]
 
 
 def _made(path: str, spec: str, calibration: int, setting: Setting
