@@ -40,6 +40,7 @@ def test_a_larger_sample_widens_what_qsvit_found(judge, tmp_path):
     wider = found.repair(widths, found.study(), larger)
     assert found.holds(wider, larger) and not found.holds(widths, larger)
     assert all(wider[unit] >= bits for unit, bits in widths.items())
+    assert any(wider[unit] == bits < 8 for unit, bits in widths.items())  # not all pay for it
     # On a sample of its own a search keeps a standard error to spare.
     verdict = larger(found.setting(wider))
     assert larger.whole.accuracy - verdict.accuracy + verdict.standard_error <= 1.0
