@@ -1,5 +1,6 @@
 """Lower a program to our own C runtime: one executable for a target, and the host library."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,9 @@ def linux_runner(target: Target, extra_flags: tuple[str, ...] = ("-O3", "-static
     return build(compiler, [*own, *sources], flags, "edgesvit-runner", headers)
 
 
+@functools.cache  # searches open a program for every setting
 def host_library(extra_flags: tuple[str, ...] = ("-O3", "-march=native")) -> Path:
-    """The runtime as a shared library for this machine, built on first use."""
+    """The runtime as a shared library for this machine, built on a process's first use."""
     sources, headers = linux_sources()
     flags = [*STRICT, "-D_GNU_SOURCE", *extra_flags, "-shared", "-fPIC", "-pthread", *includes()]
     return build("cc", sources, flags, "libedgesvit.so", headers)
