@@ -168,7 +168,7 @@ def test_a_limit_that_training_broke_is_kept_by_another_round(tmp_path, monkeypa
                                       levers=("channels",))
     report = compress(source("spikformer"), RunFolder(tmp_path), "fit", request, fine_tune=1)
     first, *trims = report.rounds
-    assert first.unmet == ("instructions",) and 1 <= len(trims) <= shrink.TRIMS
+    assert first.unmet == ("instructions",) and 1 <= len(trims) <= len(shrink.TRIM_MARGINS)
     assert trims[-1].unmet == () and trims[0].accuracy_before == first.accuracy
     assert report.fine_tuned_epochs == 1 + len(trims)
     assert trims[-1].program_bytes == (tmp_path / "program.esv").stat().st_size

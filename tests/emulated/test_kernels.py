@@ -25,7 +25,7 @@ from tests.program.programs import (
 )
 
 ROADS = ("neon+lists", "neon+dense", "neon+masks")
-# Checks are calls: inline, they and their line numbers make the kernels compile three times as long.
+# Checks are calls: inline, and with line numbers, the kernels compile three times as long.
 SANITIZE = ("-O1", "-w", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
             "-fno-omit-frame-pointer", "--param=asan-instrumentation-with-call-threshold=0")
 
