@@ -4,10 +4,11 @@ A search of our own. Every lever is judged alone first, at each of its levels. T
 model on, the move is made that brings the most of what the boards lack per point of accuracy it is
 expected to cost, each one verified with all others in place, until the limits are met. Widths of
 weights, which early moves narrowed for bytes that later ones saved anyway, are then chosen once
-more with all else as it is. What a setting takes is counted on its program: bytes by memory region,
-instructions by the core's prices. Deterministic: equal models, images and limits give equal
-settings. With training in between, compress.shrink runs it several times, each time to a part of
-the way.
+more with all else as it is. What a setting takes is told by its program: bytes by memory region,
+instructions by the core's prices. Prices are for searching: where they say that the limits of
+instructions are met, the setting is measured, and the search goes on if it is not so.
+Deterministic: equal models, images and limits give equal settings. With training in between,
+compress.shrink runs it several times, each time to a part of the way.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 from edgesvit.compress import levers
 from edgesvit.compress.judge import Judge, Verdict
 from edgesvit.compress.levers import KINDS, Lever, setting_of
-from edgesvit.compress.limits import Costs, Limits, Used
+from edgesvit.compress.limits import Costs, Limits, Used, instruction_names
 from edgesvit.compress.prunable import Infeasible
 from edgesvit.compress.setting import WHOLE, Setting
 from edgesvit.compress.watch import Watch, quiet
@@ -103,6 +104,7 @@ class Search:
                                     options.groups)
         self.levers = [self._scaled(lever) for lever in self.levers]
         self.noise = 50 / judge.whole.images  # half an image, in points
+        self.priced = any(name in limits.of for name in instruction_names(costs.targets).values())
         self.steps = [self._step("whole model", WHOLE)]
 
     def run(self, floor: float = 0.0) -> Found:
@@ -137,7 +139,7 @@ class Search:
         ends = {i: len(lever.levels) if i in allowed else 0
                 for i, lever in enumerate(self.levers)}
         began = self._lacking(steps)
-        while self._lacking(steps):
+        while not self._met(steps):
             move = self._cheapest(levels, ends, losses, self._lacking(steps))
             if move is None:
                 break
@@ -152,6 +154,17 @@ class Search:
             self.note(f"{step.move}: {step.verdict.accuracy:.2f} %, {lacking}")
             self.watch("moves", min(1 - self._lacking(steps) / began, 1.0))
         return levels
+
+    def _met(self, steps: list[Step]) -> bool:
+        """Whether nothing is lacking, as measured; then `steps` end with what was measured."""
+        if self._lacking(steps) or not self.priced:
+            return not self._lacking(steps)
+        last = steps[-1]
+        self.costs.measure(last.setting)
+        steps[-1] = replace(last, used=self.costs(last.setting))
+        if lacking := self.limits.told(steps[-1].used):
+            self.note(f"measured: {lacking}")
+        return not lacking
 
     def _lacking(self, steps: Sequence[Step]) -> float:
         return self.limits.excess(steps[-1].used)

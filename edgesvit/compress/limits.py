@@ -11,7 +11,7 @@ from edgesvit.boards.counted import counted
 from edgesvit.compress.judge import Judge
 from edgesvit.compress.setting import WHOLE, Setting
 from edgesvit.cost import instructions, memory
-from edgesvit.cost.operations import work
+from edgesvit.cost.operations import Work, work
 from edgesvit.errors import EdgesvitError
 from edgesvit.profiles import Profile
 from edgesvit.program.file import to_bytes
@@ -57,18 +57,31 @@ class Limits(msgspec.Struct, frozen=True):
 class Costs:
     """What settings of the judge's model take on every target: bytes, predicted instructions.
 
-    Firing rates are those of the model as it is; less of it is assumed to fire alike. On a target
-    that is emulated here the instructions of the model as it is are counted, and all predictions
-    are off by the same factor; `note` is told where that cannot be.
+    A prediction starts from a setting that was measured, the model as it is or a later one
+    (`measure`): others are assumed to fire alike and, on a target that is emulated here, to be off
+    the count by the same factor. `note` is told where nothing can be counted.
     """
 
     def __init__(self, judge: Judge, targets: Sequence[Target],
                  note: Callable[[str], None] = lambda text: None):
-        self.judge, self.targets = judge, tuple(targets)
-        program, images = judge.program(WHOLE), judge.images()[:COUNTED]
-        self.work = {row.output: row for row in work(program, images[:TRACED])}
-        self.scales = {target.name: self._scale(program, target, images, note)
-                       for target in self.targets}
+        self.judge, self.targets, self.note = judge, tuple(targets), note
+        self.work: dict[str, Work] = {}
+        self.scales = {target.name: 1.0 for target in self.targets}
+        self._counting = self.targets
+        self.measure(WHOLE)
+
+    def measure(self, setting: Setting) -> None:
+        """Predict from this setting's firing rates and counts from now on.
+
+        The model as it is may be too large to be counted on a target. There its prediction is what
+        others are compared with, and theirs stay predictions too.
+        """
+        program, images = self.judge.program(setting), self.judge.images()[:COUNTED]
+        self.work |= {row.output: row for row in work(program, images[:TRACED])}
+        counts = {target: self._count(program, target, images) for target in self._counting}
+        self._counting = tuple(target for target, count in counts.items() if count)
+        self.scales |= {target.name: counts[target] / self._predicted(program, target)
+                        for target in self._counting}
         self.used = lru_cache(4096)(self._used_by_key)
 
     def __call__(self, setting: Setting) -> Used:
@@ -108,18 +121,18 @@ class Costs:
             for region in target.memory}
         used |= {f"profile's {use}": by_use[use] for use in ("weights", "arena")}
         used[instruction_names(self.targets)[target.name]] = (
-            self.scales[target.name] * instructions.predict(program, self.work, target))
+            self.scales[target.name] * self._predicted(program, target))
         return used
 
-    def _scale(self, program: Program, target: Target, images: np.ndarray,
-               note: Callable[[str], None]) -> float:
-        """Instructions counted over predicted ones, of the model as it is; 1 where none are."""
+    def _predicted(self, program: Program, target: Target) -> float:
+        return instructions.predict(program, self.work, target)
+
+    def _count(self, program: Program, target: Target, images: np.ndarray) -> float | None:
         try:
-            count = counted(program, target, images)
+            return counted(program, target, images)
         except EdgesvitError as error:  # it does not fit yet, or the emulator is not installed
-            note(f"instructions on {target.name} are predicted alone: {error.message}")
-            count = None
-        return count / instructions.predict(program, self.work, target) if count else 1.0
+            self.note(f"instructions on {target.name} are predicted alone: {error.message}")
+            return None
 
 
 def instruction_names(targets: Sequence[Target]) -> dict[str, str]:

@@ -58,7 +58,7 @@ def test_all_levers_together_meet_the_limits(judge):
 
 
 def test_widths_are_chosen_once_more_when_the_rest_is_known(judge):
-    options = fit.Options(max_drop=4, levers=("channels", "bits"), save_instructions=15,
+    options = fit.Options(max_drop=2, levers=("channels", "bits"), save_instructions=20,
                           groups=("hidden", "stem", "stream"))
     found = fit.search(judge, BOARD, BUDGET, options)
     *_, before, best = found.steps
@@ -107,12 +107,29 @@ def test_predictions_begin_at_what_the_emulator_counts(judge):
     assert counted(judge.program(WHOLE), targets.load("rpi5"), images[:1]) is None
 
 
+def test_what_meets_the_limits_was_counted(judge):
+    board = targets.load("qemu-user-a76")
+    options = fit.Options(max_drop=4, levers=("channels",), save_instructions=20)
+    said = []
+    found = fit.search(judge, (board,), profiles.load("fit"), options, said.append)
+    assert any(line.startswith("measured: instructions") for line in said)
+    count = counted(judge.program(found.best.setting), board, judge.images()[:4])
+    assert found.best.used["instructions"] == pytest.approx(count)
+    assert not found.unmet and count <= found.limits.of["instructions"]
+    whole = Costs(judge, (board,))
+    assert whole(found.best.setting)["instructions"] != pytest.approx(count, rel=0.01)
+    whole.measure(found.best.setting)
+    assert whole(found.best.setting)["instructions"] == pytest.approx(count)
+
+
 def test_what_cannot_be_counted_is_predicted(judge):
     board, said = targets.load("qemu-netduinoplus2"), []
     less = msgspec.structs.replace(board, memory=tuple(
         msgspec.structs.replace(region, bytes=region.bytes // 64) for region in board.memory))
     costs = Costs(judge, (less,), said.append)
     assert costs.scales == {board.name: 1.0} and costs(WHOLE)["instructions"] > 0
+    costs.measure(Setting(tokens={"block.0": 0.5}))  # the whole model was not counted either
+    assert costs.scales == {board.name: 1.0}
     assert len(said) == 1 and "predicted alone" in said[0]
 
 
