@@ -28,6 +28,7 @@ from edgesvit.profiles import Profile
 from edgesvit.targets import Target
 
 Note = Callable[[str], None]
+Losses = Mapping[tuple[int, int], float]  # points by lever and level
 AHEAD = {"channels": 2, "bits": 3, "tokens": 5, "depth": 1, "time": 1}  # levels a move may go
 
 
@@ -118,29 +119,52 @@ class Search:
 
     def _run(self, floor: float) -> None:
         losses = self._study()
-        levels = dict.fromkeys(range(len(self.levers)), 0)
-        levels = self._moved(self.steps, levels, levels, losses, floor)
+        levels = self._moved(self.steps, self._nothing(), self._nothing(), losses, floor)
+        if not self._lacking(self.steps):
+            self._widths_again(levels, losses, floor)
+        self._large_first(losses, floor)
+
+    def _widths_again(self, levels: dict[int, int], losses: Losses, floor: float) -> None:
         widths = [i for i, lever in enumerate(self.levers) if lever.kind == "bits"]
-        if self._lacking(self.steps) or not any(levels[i] for i in widths):
+        if not any(levels[i] for i in widths):
             return
         levels |= dict.fromkeys(widths, 0)
         again = [self._step("widths as they were", setting_of(self.levers, levels))]
         self._moved(again, levels, widths, losses, floor)
-        best = self.steps[-1].verdict.accuracy
-        if not self._lacking(again) and again[-1].verdict.accuracy > best:
-            self.steps.append(replace(again[-1], move="widths chosen once more"))
+        self._take_better(again, "widths chosen once more")
+
+    def _large_first(self, losses: Losses, floor: float) -> None:
+        if self.priced:
+            self.costs.measure(WHOLE)
+        steps = self.steps[:1]
+        levels = self._moved(steps, self._nothing(), self._nothing(), losses, floor, beyond=True)
+        if self._lacking(steps):
+            return
+        levels = self._given_back(steps, levels, losses)
+        self._moved(steps, levels, self._nothing(), losses, floor)  # measured, it may be too much
+        self._take_better(steps, "large moves first")
+
+    def _take_better(self, steps: Sequence[Step], name: str) -> None:
+        """Where other steps led, if the limits are met only there or at a higher accuracy."""
+        better = steps[-1].verdict.accuracy > self.steps[-1].verdict.accuracy
+        if not self._lacking(steps) and (better or self._lacking(self.steps)):
+            self.steps.append(replace(steps[-1], move=name))
+
+    def _nothing(self) -> dict[int, int]:
+        """The levels at which no lever has given up anything."""
+        return dict.fromkeys(range(len(self.levers)), 0)
 
     def _moved(self, steps: list[Step], levels: dict[int, int], allowed: Collection[int],
-               losses: Mapping[tuple[int, int], float], floor: float) -> dict[int, int]:
+               losses: Losses, floor: float, beyond: bool = False) -> dict[int, int]:
         """The levels after the moves of the levers `allowed` that go on from the last of `steps`.
 
-        Every step is appended there at once.
+        Every step is appended there at once. What moves save `beyond` the limits may count too.
         """
         ends = {i: len(lever.levels) if i in allowed else 0
                 for i, lever in enumerate(self.levers)}
         began = self._lacking(steps)
         while not self._met(steps):
-            move = self._cheapest(levels, ends, losses, self._lacking(steps))
+            move = self._cheapest(levels, ends, losses, steps[-1].used, beyond)
             if move is None:
                 break
             lower = levels | dict([move])
@@ -152,7 +176,30 @@ class Search:
             steps.append(step)
             lacking = self.limits.told(step.used) or "all limits met"
             self.note(f"{step.move}: {step.verdict.accuracy:.2f} %, {lacking}")
-            self.watch("moves", min(1 - self._lacking(steps) / began, 1.0))
+            self.watch("moves", min(1 - self._lacking(steps) / max(began, 1e-9), 1.0))
+        return levels
+
+    def _given_back(self, steps: list[Step], levels: dict[int, int], losses: Losses
+                    ) -> dict[int, int]:
+        """The levels after what the limits leave room for is taken back, costliest first.
+
+        What does not make the model more accurate stays given up.
+        """
+        refused: set[tuple[int, int]] = set()
+        while backs := [(losses[i, now] - losses.get((i, back), 0.0), -i, -back)
+                        for i, now in levels.items() for back in range(now)
+                        if (i, back) not in refused and not self.limits.unmet(
+                            self.costs(setting_of(self.levers, {**levels, i: back})))]:
+            _, index, back = (-part for part in max(backs))
+            higher = levels | {index: back}
+            step = self._step(f"back to {self._name(index, back)}",
+                              setting_of(self.levers, higher))
+            if step.verdict.accuracy <= steps[-1].verdict.accuracy:
+                refused.add((index, back))
+                continue
+            levels = higher
+            steps.append(step)
+            self.note(f"{step.move}: {step.verdict.accuracy:.2f} %")
         return levels
 
     def _met(self, steps: list[Step]) -> bool:
@@ -175,7 +222,7 @@ class Search:
         judged = [told.get(setting.key()) or self._step("", setting) for setting in asked]
         return Found(tuple(self.steps), self.limits, tuple(judged))
 
-    def _study(self) -> dict[tuple[int, int], float]:
+    def _study(self) -> Losses:
         """Points lost by every level of every lever alone, by (lever, level), never falling."""
         asked = [(i, level) for i, lever in enumerate(self.levers)
                  for level in range(1, len(lever.levels))]
@@ -189,17 +236,17 @@ class Search:
             losses |= {(i, level): loss for level, loss in enumerate(rising(lost), 1)}
         return losses
 
-    def _cheapest(self, levels: Mapping[int, int], ends: Mapping[int, int],
-                  losses: Mapping[tuple[int, int], float], lacking: float
-                  ) -> tuple[int, int] | None:
+    def _cheapest(self, levels: Mapping[int, int], ends: Mapping[int, int], losses: Losses,
+                  used: Used, beyond: bool) -> tuple[int, int] | None:
         """The lever and level that bring most per point; None when none brings anything."""
-        worths = []
+        worths, lacking = [], self.limits.excess(used)
         for index, lever in enumerate(self.levers):
             now = levels[index]
             # A width or a share may take more than it brings until the next one.
             for level in range(now + 1, min(now + 1 + AHEAD[lever.kind], ends[index])):
-                used = self.costs(setting_of(self.levers, {**levels, index: level}))
-                won = lacking - self.limits.excess(used)
+                then = self.costs(setting_of(self.levers, {**levels, index: level}))
+                won = (self.limits.gain(used, then) if beyond else
+                       lacking - self.limits.excess(then))
                 lost = losses[index, level] - losses.get((index, now), 0.0)
                 if won > 0:
                     worths.append((won / max(lost, self.noise), -index, -level))

@@ -34,6 +34,15 @@ class Limits(msgspec.Struct, frozen=True):
         return sum(max(0.0, math.log(max(used[name], 1) / limit))
                    for name, limit in self.of.items())
 
+    def gain(self, before: Used, after: Used) -> float:
+        """How much less is taken of those that are exceeded, also where that goes beyond a limit.
+
+        The sum of the logarithms, less what exceeds others from now on.
+        """
+        return sum(math.log(before[name] / max(after[name], 1)) if before[name] > limit
+                   else -max(0.0, math.log(max(after[name], 1) / limit))
+                   for name, limit in self.of.items())
+
     def unmet(self, used: Used) -> tuple[str, ...]:
         """The names of those that are exceeded."""
         return tuple(name for name, limit in self.of.items() if used[name] > limit)
@@ -67,7 +76,7 @@ class Costs:
         self.judge, self.targets, self.note = judge, tuple(targets), note
         self.work: dict[str, Work] = {}
         self.scales = {target.name: 1.0 for target in self.targets}
-        self._counting = self.targets
+        self._counting, self._measured = self.targets, ""
         self.measure(WHOLE)
 
     def measure(self, setting: Setting) -> None:
@@ -76,7 +85,10 @@ class Costs:
         The model as it is may be too large to be counted on a target. There its prediction is what
         others are compared with, and theirs stay predictions too.
         """
+        if self._measured == setting.key():
+            return
         program, images = self.judge.program(setting), self.judge.images()[:COUNTED]
+        self._measured = setting.key()
         self.work |= {row.output: row for row in work(program, images[:TRACED])}
         counts = {target: self._count(program, target, images) for target in self._counting}
         self._counting = tuple(target for target, count in counts.items() if count)

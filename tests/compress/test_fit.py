@@ -67,6 +67,38 @@ def test_widths_are_chosen_once_more_when_the_rest_is_known(judge):
     assert best.setting.kept == before.setting.kept and best.setting.bits != before.setting.bits
 
 
+def test_few_large_moves_may_lose_less_than_many_small_ones(judge):
+    options = fit.Options(max_drop=4, levers=("channels", "bits"), save_instructions=15,
+                          groups=("hidden", "stem", "stream"))
+    said = []
+    found = fit.search(judge, BOARD, BUDGET, options, said.append)
+    *_, before, best = found.steps
+    assert best.move == "large moves first" and not found.unmet
+    assert best.verdict.accuracy > before.verdict.accuracy
+
+
+def test_what_the_limits_leave_room_for_is_given_back(judge):
+    costs = Costs(judge, BOARD)
+    bits = fit.Options(max_drop=4, levers=("bits",))
+    enough = Limits({"program": costs(WHOLE)["program"] - 1})
+    search = fit.Search(judge, costs, enough, bits)
+    losses = search._study()
+    levels = {i: len(lever.levels) - 1 for i, lever in enumerate(search.levers)}
+    steps = [search._step("all as narrow as can be", levers.setting_of(search.levers, levels))]
+    less = search._given_back(steps, levels, losses)
+    assert all(less[i] <= level for i, level in levels.items()) and less != levels
+    accuracies = [step.verdict.accuracy for step in steps]
+    assert accuracies == sorted(set(accuracies)) and steps[-1].move.startswith("back to bits")
+    assert not enough.unmet(steps[-1].used)
+
+
+def test_gain_counts_beyond_the_limits():
+    limits = Limits({"flash": 100, "ram": 10})
+    before, after = {"flash": 200, "ram": 5}, {"flash": 50, "ram": 20}
+    assert limits.gain(before, after) == pytest.approx(np.log(4) - np.log(2))
+    assert limits.excess(before) - limits.excess(after) == pytest.approx(0)
+
+
 def test_a_model_that_fits_is_left_alone(judge):
     options = fit.Options(max_drop=2, levers=LEVERS)
     found = fit.search(judge, (targets.load("host"),), profiles.load("fit"), options)
