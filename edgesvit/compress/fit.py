@@ -140,9 +140,10 @@ class Search:
         levels = self._moved(steps, self._nothing(), self._nothing(), losses, floor, beyond=True)
         if self._lacking(steps):
             return
+        self._take_better(steps, "large moves first")
         levels = self._given_back(steps, levels, losses)
         self._moved(steps, levels, self._nothing(), losses, floor)  # measured, it may be too much
-        self._take_better(steps, "large moves first")
+        self._take_better(steps, "large moves first, then given back")
 
     def _take_better(self, steps: Sequence[Step], name: str) -> None:
         """Where other steps led, if the limits are met only there or at a higher accuracy."""

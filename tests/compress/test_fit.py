@@ -70,8 +70,7 @@ def test_widths_are_chosen_once_more_when_the_rest_is_known(judge):
 def test_few_large_moves_may_lose_less_than_many_small_ones(judge):
     options = fit.Options(max_drop=4, levers=("channels", "bits"), save_instructions=15,
                           groups=("hidden", "stem", "stream"))
-    said = []
-    found = fit.search(judge, BOARD, BUDGET, options, said.append)
+    found = fit.search(judge, BOARD, BUDGET, options)
     *_, before, best = found.steps
     assert best.move == "large moves first" and not found.unmet
     assert best.verdict.accuracy > before.verdict.accuracy
