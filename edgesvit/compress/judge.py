@@ -188,8 +188,13 @@ class Judge:
         return unchecked_program(*self.model(setting))
 
     def shape(self, setting: Setting) -> Program:
-        """The program of a setting before it is recalibrated: of the same operators and sizes."""
-        return unchecked_program(*apply(setting, self.card, self.weights))
+        """The program of a setting before it is recalibrated: of the same operators and sizes.
+
+        What it checks itself with has the size of what is deployed too, and no meaning.
+        """
+        program = unchecked_program(*apply(setting, self.card, self.weights))
+        no_logits = np.zeros(len(self.card.labels), np.int32)
+        return replace(program, check=Check(self.images()[0], no_logits))
 
     def _one_thread(self) -> contextlib.AbstractContextManager:
         if not self.task[-1]:

@@ -53,6 +53,7 @@ def test_all_levers_together_meet_the_limits(judge):
     assert best.verdict.accuracy >= judge.whole.accuracy - 2
     assert best.verdict.program_bytes <= BUDGET.weights_bytes
     assert best.used["instructions"] <= 0.75 * found.steps[0].used["instructions"]
+    assert all(step.used["program"] == step.verdict.program_bytes for step in found.judged)
     assert len({step.move.split()[0] for step in found.steps[1:]}) >= 2
     assert search(judge, save_instructions=25) == found
 
