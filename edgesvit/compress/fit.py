@@ -293,9 +293,11 @@ def require_found(found: Found, targets: Sequence[Target], options: Options) -> 
         return
     best, whole = found.best, found.steps[0].verdict.accuracy
     names = " and ".join(target.name for target in targets)
+    more = ",".join(kind for kind in KINDS if kind not in options.levers)
     raise Infeasible(
         f"INFEASIBLE: {names} within {options.max_drop:g} points: best reached after "
         f"{len(found.steps) - 1} moves is {best.verdict.accuracy:.2f} % (whole {whole:.2f} %) with "
         f"{found.limits.told(best.used)}",
-        "a larger --max-drop, --rounds 3 --fine-tune 10 to train in between, or more --levers than "
-        f"{','.join(options.levers)}", best.setting)
+        "a larger --max-drop, --rounds 3 --fine-tune 10 to train in between, "
+        f"{f'--levers with {more} too, ' if more else ''}less to save, or a larger board",
+        best.setting)

@@ -108,8 +108,9 @@ def test_a_model_that_fits_is_left_alone(judge):
 def test_what_cannot_be_met_is_explained(judge):
     found = search(judge, drop=0.5, save_instructions=99.9)
     options = fit.Options(max_drop=0.5, levers=LEVERS)
-    with pytest.raises(Infeasible, match="INFEASIBLE.*best reached.*instructions"):
+    with pytest.raises(Infeasible, match="INFEASIBLE.*best reached.*instructions") as told:
         fit.require_found(found, BOARD, options)
+    assert "--levers with tokens,depth too" in told.value.hint
     assert found.best.verdict.accuracy >= judge.whole.accuracy - 0.5
 
 
