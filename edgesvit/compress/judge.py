@@ -196,6 +196,10 @@ class Judge:
         no_logits = np.zeros(len(self.card.labels), np.int32)
         return replace(program, check=Check(self.images()[0], no_logits))
 
+    def program_bytes(self, setting: Setting) -> int:
+        """The size of a setting's .esv file, which needs no judging."""
+        return len(to_bytes(self.shape(setting)))
+
     def _one_thread(self) -> contextlib.AbstractContextManager:
         if not self.task[-1]:
             return contextlib.nullcontext()

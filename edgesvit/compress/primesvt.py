@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from edgesvit.compress.judge import Verdict
-from edgesvit.compress.prunable import Judging, Note, Prunable, drop, infeasible, saved
+from edgesvit.compress.prunable import Judging, Note, Prunable, drop, infeasible, saved, smaller
 from edgesvit.compress.setting import WHOLE, Setting
 
 COARSE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -115,7 +115,11 @@ class Search:
     def _widest(self) -> float:
         """The most that any rates save, in percent."""
         rates = dict.fromkeys(self.model.names, max(self.options.coarse))
-        return saved(self.judge.whole, self.judge(self.model.setting(rates)))
+        return self._saved(self.model.setting(rates))
+
+    def _saved(self, setting: Setting) -> float:
+        """In percent of the program's bytes, which takes no judging."""
+        return smaller(self.judge.whole, self.judge.program_bytes(setting))
 
     def _rate(self, name: str, allowed: Callable[[Verdict], float]) -> float:
         """The highest rate of a group that stays within the budget, coarse then fine; 0: none.
@@ -128,8 +132,7 @@ class Search:
             return drop(self.judge.whole, verdict) <= allowed(verdict)
 
         def enough(rate: float) -> bool:
-            verdict = self.judge(self.now(name, rate))
-            return saved(self.judge.whole, verdict) >= self.options.save_memory
+            return self._saved(self.now(name, rate)) >= self.options.save_memory
 
         start = self.rates.get(name, 0.0)
         coarse = _last(good, [rate for rate in self.options.coarse if rate > start], start)

@@ -30,6 +30,8 @@ class Judging(Protocol):
 
     def many(self, settings: Sequence[Setting]) -> list[Verdict]: ...
 
+    def program_bytes(self, setting: Setting) -> int: ...
+
 
 class Infeasible(DoesNotFit):
     """No setting meets the constraints; `best` is the best one that keeps the accuracy."""
@@ -88,7 +90,12 @@ def prunable(config: AnyConfig, weights: Weights, kinds: Sequence[str] = (),
 
 def saved(whole: Verdict, verdict: Verdict) -> float:
     """Percent of the program's bytes that a setting saves."""
-    return 100 * (1 - verdict.program_bytes / whole.program_bytes)
+    return smaller(whole, verdict.program_bytes)
+
+
+def smaller(whole: Verdict, program_bytes: int) -> float:
+    """Percent of the program's bytes that one of so many bytes saves."""
+    return 100 * (1 - program_bytes / whole.program_bytes)
 
 
 def drop(whole: Verdict, verdict: Verdict) -> float:
@@ -102,13 +109,14 @@ def infeasible(judge: Judging, best: Setting, max_drop: float, save_memory: floa
 
     `widest` is the most that any rate takes away: where even that saves too little, memory binds.
     """
-    whole, reached, most = judge.many([Setting(), best, widest])
+    whole, reached = judge.many([Setting(), best])
+    most = smaller(whole, judge.program_bytes(widest))
     point = (f"best point: {saved(whole, reached):.2f} % saved, {drop(whole, reached):.2f} points "
              f"lost on {whole.images} search images")
-    if saved(whole, most) < save_memory:
+    if most < save_memory:
         return Infeasible(
             f"INFEASIBLE: the chosen groups hold too little: at the highest rate they save "
-            f"{saved(whole, most):.2f} % of the program, asked are {save_memory:g} %; {point}",
+            f"{most:.2f} % of the program, asked are {save_memory:g} %; {point}",
             "allow more kinds with --groups (stream is one), or ask for less: --save-memory", best)
     return Infeasible(
         f"INFEASIBLE: {save_memory:g} % of memory cannot be saved within {max_drop:g} points of "

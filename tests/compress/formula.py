@@ -29,8 +29,14 @@ class Formula:
     def many(self, settings: list[Setting]) -> list[Verdict]:
         return [self._verdict(setting) for setting in settings]
 
+    def program_bytes(self, setting: Setting) -> int:
+        return self._answer(setting).program_bytes
+
     def _verdict(self, setting: Setting) -> Verdict:
         self.asked.append(setting.key())
+        return self._answer(setting)
+
+    def _answer(self, setting: Setting) -> Verdict:
         gone = {name: 1 - kept / 100 for name, kept in setting.kept.items()}
         lost = sum(self.groups[name][1] * rate**2 for name, rate in gone.items())
         saved = sum(self.groups[name][0] * rate for name, rate in gone.items())

@@ -42,6 +42,16 @@ def test_flipped_images_are_counted(model, tmp_path):
     assert judged.whole.flipped == judged.whole.standard_error == 0
 
 
+@pytest.mark.parametrize("setting", [
+    WHOLE, Setting(kept={"hidden.0": 40, "stream.0": 16}, fold_bn=True), Setting(time_steps=1),
+    Setting(bits={"block.0.mlp.fc1_linear": 3}, tokens={"block.1": 0.5})])
+def test_the_size_of_the_file_needs_no_judging(model, tmp_path, setting):
+    judged = judge(model, tmp_path, images=20)
+    size = judged.program_bytes(setting)
+    assert judged.asked == 0
+    assert size == judged(setting).program_bytes
+
+
 def test_answers_are_remembered(model, tmp_path):
     settings = [WHOLE, Setting(bits={"head": 4}), Setting(time_steps=2), WHOLE]
     first = judge(model, tmp_path)
