@@ -40,8 +40,8 @@ def judge(tmp_path_factory):
                  tmp_path_factory.mktemp("judge") / "search.jsonl", images=200)
 
 
-def search(judge, drop=2.0, **limits):
-    options = fit.Options(max_drop=drop, levers=LEVERS, groups=("hidden", "stem", "stream"),
+def search(judge, drop=2.0, levers=LEVERS, **limits):
+    options = fit.Options(max_drop=drop, levers=levers, groups=("hidden", "stem", "stream"),
                           **limits)
     return fit.search(judge, BOARD, BUDGET, options)
 
@@ -59,9 +59,7 @@ def test_all_levers_together_meet_the_limits(judge):
 
 
 def test_widths_are_chosen_once_more_when_the_rest_is_known(judge):
-    options = fit.Options(max_drop=2, levers=("channels", "bits"), save_instructions=20,
-                          groups=("hidden", "stem", "stream"))
-    found = fit.search(judge, BOARD, BUDGET, options)
+    found = search(judge, drop=2, levers=("channels", "bits"), save_instructions=20)
     *_, before, best = found.steps
     assert best.move == "widths chosen once more" and not found.unmet
     assert best.verdict.accuracy > before.verdict.accuracy
@@ -69,9 +67,7 @@ def test_widths_are_chosen_once_more_when_the_rest_is_known(judge):
 
 
 def test_few_large_moves_may_lose_less_than_many_small_ones(judge):
-    options = fit.Options(max_drop=4, levers=("channels", "bits"), save_instructions=15,
-                          groups=("hidden", "stem", "stream"))
-    found = fit.search(judge, BOARD, BUDGET, options)
+    found = search(judge, drop=4, levers=("channels", "bits"), save_instructions=15)
     *_, before, best = found.steps
     assert best.move == "large moves first" and not found.unmet
     assert best.verdict.accuracy > before.verdict.accuracy
