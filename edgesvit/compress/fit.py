@@ -163,7 +163,7 @@ class Search:
         """
         ends = {i: len(lever.levels) if i in allowed else 0
                 for i, lever in enumerate(self.levers)}
-        began = self._lacking(steps)
+        most = self._lacking(steps)
         while not self._met(steps):
             move = self._cheapest(levels, ends, losses, steps[-1].used, beyond)
             if move is None:
@@ -175,9 +175,11 @@ class Search:
                 continue
             levels = lower
             steps.append(step)
-            lacking = self.limits.told(step.used) or "all limits met"
-            self.note(f"{step.move}: {step.verdict.accuracy:.2f} %, {lacking}")
-            self.watch("moves", min(1 - self._lacking(steps) / max(began, 1e-9), 1.0))
+            told = self.limits.told(step.used) or "all limits met"
+            self.note(f"{step.move}: {step.verdict.accuracy:.2f} %, {told}")
+            lacking = self._lacking(steps)
+            most = max(most, lacking)  # measured, more may be lacking than in the beginning
+            self.watch("moves", 1 - lacking / most if most else 1.0)
         return levels
 
     def _given_back(self, steps: list[Step], levels: dict[int, int], losses: Losses

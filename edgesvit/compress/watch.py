@@ -25,9 +25,9 @@ class Told:
         if what != self.stage or share < self.share:
             self.stage, self.began_s, self.said_s, self.share = what, now, now, share
             return
-        if now - self.said_s >= self.pause_s and share < 1:
+        if now - self.said_s >= self.pause_s and self.share < share < 1:
             self.said_s = now
-            rest = (now - self.began_s) * (1 - share) / max(share - self.share, 1e-9)
+            rest = (now - self.began_s) * (1 - share) / (share - self.share)
             self.note(f"{what}: {share:.0%}, about {readable(rest)} left")
 
 

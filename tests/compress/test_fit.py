@@ -151,6 +151,18 @@ def test_what_meets_the_limits_was_counted(judge):
     assert whole(found.best.setting)["instructions"] == pytest.approx(count)
 
 
+def test_progress_is_a_share_though_measured_more_is_lacking(judge):
+    board, shares = targets.load("qemu-user-a76"), []
+    costs = Costs(judge, (board,))
+    costs.measure(Setting(time_steps=2))
+    costs.scales[board.name] /= 2  # by what is predicted, nothing is lacking in the beginning
+    options = fit.Options(max_drop=100, levers=("bits", "channels"))
+    begun = fit.Search(judge, costs, Limits({"instructions": 1.1 * costs(WHOLE)["instructions"]}),
+                       options, watch=lambda what, share: shares.append(share))
+    begun._moved(begun.steps, begun._nothing(), begun._nothing(), begun._study(), floor=0.0)
+    assert len(shares) > 10 and all(0 <= share <= 1 for share in shares)
+
+
 def test_what_cannot_be_counted_is_predicted(judge):
     board, said = targets.load("qemu-netduinoplus2"), []
     less = msgspec.structs.replace(board, memory=tuple(
