@@ -15,6 +15,7 @@ import pytest
 from edgesvit import targets
 from edgesvit.boards.side_by_side import side_by_side
 from edgesvit.errors import EdgesvitError, Unreachable
+from tests import processes
 from tests.boards.test_process import gone
 from tests.fakes.serial_boards import needs
 
@@ -132,22 +133,11 @@ def test_ctrl_c_ends_every_emulator(tmp_path):
             while len(emulators) < 2:
                 assert ours.poll() is None, ours.stderr.read()
                 time.sleep(0.1)
-                emulators = {pid for pid in children_of(ours.pid) if "qemu-system" in name_of(pid)}
+                emulators = {pid for pid in processes.children(ours.pid)
+                             if "qemu-system" in processes.name(pid)}
             ours.send_signal(signal.SIGINT)
             assert ours.wait(30) == 130
             assert ours.stderr.read().splitlines()[-1] == "interrupted"
         finally:
             ours.kill()
     assert all(gone(pid) for pid in emulators)
-
-
-def children_of(parent: int) -> set[int]:
-    tasks = Path(f"/proc/{parent}/task").glob("*/children")
-    return {int(pid) for task in tasks for pid in task.read_text().split()}
-
-
-def name_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""

@@ -7,7 +7,6 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,14 +14,9 @@ from edgesvit.boards.ssh import SshBoard
 from edgesvit.boards.ssh_errors import explain
 from edgesvit.errors import Unreachable, UsageError
 from tests.fakes.serial_boards import needs
+from tests.processes import children
 
 ALONE = ("-F", "none", "-o", "UserKnownHostsFile=/dev/null")
-
-
-def children() -> set[int]:
-    """The processes whose parent we are, ended ones that nobody waited for included."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {int(pid) for task in tasks for pid in task.read_text().split()}
 
 
 @contextlib.contextmanager

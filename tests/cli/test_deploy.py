@@ -13,6 +13,7 @@ import pytest
 
 from edgesvit.models.config import spikformer
 from edgesvit.run_folder import ModelCard, RunFolder
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -223,10 +224,7 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing_behind(tmp_path):
 def wait_for_child(parent: int, name: str) -> list[int]:
     """The children of `parent` called `name`; fails when none appears within a minute."""
     for _ in range(600):
-        of_threads = Path(f"/proc/{parent}/task").glob("*/children")  # each has its own
-        pids = [int(pid) for children in of_threads for pid in children.read_text().split()]
-        found = [pid for pid in pids if name in Path(f"/proc/{pid}/cmdline").read_text()]
-        if found:
+        if found := [pid for pid in processes.children(parent) if processes.name(pid) == name]:
             return found
         time.sleep(0.1)
     raise AssertionError(f"no {name} was started")

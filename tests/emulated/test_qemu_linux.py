@@ -23,8 +23,9 @@ from edgesvit.boards.ssh import SshBoard
 from edgesvit.errors import EdgesvitError, Unreachable
 from edgesvit.lower.compile import build
 from edgesvit.targets import load
-from tests.boards.test_ssh import children
+from tests import processes
 from tests.fakes.serial_boards import needs
+from tests.processes import children
 
 pytestmark = pytest.mark.emulated
 
@@ -56,15 +57,9 @@ int main(void) {
 """
 
 
-def command(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    return ""
-
-
 def ours(name: str) -> int:
     """Our youngest child that runs the program `name` (the kernel keeps 15 characters)."""
-    return max((pid for pid in children() if command(pid) == name[:15]), key=started)
+    return max((pid for pid in children() if processes.name(pid) == name[:15]), key=started)
 
 
 def started(pid: int) -> int:
@@ -285,14 +280,14 @@ with emulated_board(load({TARGET!r}), lambda text: None):
             env={**os.environ, "TMPDIR": folder}) as process:
         try:
             assert process.stdout.readline() == b"up\n"
-            left = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            assert {command(int(pid)) for pid in left} == {"qemu-system-aar", "ssh"}
+            left = processes.children(process.pid)
+            assert {processes.name(pid) for pid in left} == {"qemu-system-aar", "ssh"}
             process.send_signal(sig)
             process.wait(10)
         finally:
             process.kill()
         deadline = time.monotonic() + 10
-        while any(command(int(pid)) in ("qemu-system-aar", "ssh") for pid in left):
+        while any(processes.name(pid) in ("qemu-system-aar", "ssh") for pid in left):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert sig == signal.SIGKILL or os.listdir(folder) == []

@@ -1,0 +1,21 @@
+"""Processes as /proc tells of them; they may end while we look."""
+
+import contextlib
+from pathlib import Path
+
+
+def children(parent: int | str = "self") -> set[int]:
+    """The processes whose parent it is, ended ones that nobody waited for included."""
+    tasks = Path(f"/proc/{parent}/task").glob("*/children")  # each thread has its own
+    return {int(pid) for task in tasks for pid in told(task).split()}
+
+
+def name(pid: int) -> str:
+    """The program that it runs (the kernel keeps 15 characters), '' of one that ended."""
+    return told(Path(f"/proc/{pid}/comm")).strip()
+
+
+def told(entry: Path) -> str:
+    with contextlib.suppress(OSError):
+        return entry.read_text()
+    return ""
