@@ -1,6 +1,7 @@
 """Processes as /proc tells of them; they may end while we look."""
 
 import contextlib
+import time
 from pathlib import Path
 
 
@@ -15,7 +16,18 @@ def name(pid: int) -> str:
     return told(Path(f"/proc/{pid}/comm")).strip()
 
 
+def gone(pid: int) -> bool:
+    """Whether the process ends within ten seconds; a zombie has ended."""
+    for _ in range(200):
+        stat = told(Path(f"/proc/{pid}/stat"))
+        if not stat or stat.rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def told(entry: Path) -> str:
+    """What the entry says, '' of a process or thread that ended."""
     with contextlib.suppress(OSError):
         return entry.read_text()
     return ""

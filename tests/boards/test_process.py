@@ -1,15 +1,14 @@
 """Child processes: every end is noticed, none is left behind."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from edgesvit.boards import process
 from edgesvit.errors import EdgesvitError, Unreachable
+from tests.processes import gone
 
 
 def shell(script: str, deadline_s: float = 30, idle_s: float = 30) -> list[str]:
@@ -61,17 +60,3 @@ def test_a_child_dies_with_its_parent(tmp_path):
     parent.wait()
     parent.stdout.close()
     assert gone(int(pid_file.read_text()))
-
-
-def gone(pid: int) -> bool:
-    """Whether the process ends within ten seconds; a zombie has ended."""
-    for _ in range(200):
-        try:
-            os.kill(pid, 0)
-            with open(f"/proc/{pid}/stat") as stat:
-                if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return True
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.05)
-    return False

@@ -16,8 +16,8 @@ from edgesvit import targets
 from edgesvit.boards.side_by_side import side_by_side
 from edgesvit.errors import EdgesvitError, Unreachable
 from tests import processes
-from tests.boards.test_process import gone
 from tests.fakes.serial_boards import needs
+from tests.processes import gone
 
 RPI5, JETSON, HOST, MCU = (targets.load(name) for name in (
     "rpi5", "jetson-orin-nano", "host", "qemu-mps2-an386"))

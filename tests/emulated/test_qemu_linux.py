@@ -25,7 +25,6 @@ from edgesvit.lower.compile import build
 from edgesvit.targets import load
 from tests import processes
 from tests.fakes.serial_boards import needs
-from tests.processes import children
 
 pytestmark = pytest.mark.emulated
 
@@ -59,7 +58,8 @@ int main(void) {
 
 def ours(name: str) -> int:
     """Our youngest child that runs the program `name` (the kernel keeps 15 characters)."""
-    return max((pid for pid in children() if processes.name(pid) == name[:15]), key=started)
+    return max((pid for pid in processes.children() if processes.name(pid) == name[:15]),
+               key=started)
 
 
 def started(pid: int) -> int:
@@ -81,10 +81,10 @@ def _image() -> None:
 @contextlib.contextmanager
 def fresh_board() -> Iterator[SshBoard]:
     """A booted board that a test may ruin; none of its processes may stay."""
-    before = children()
+    before = processes.children()
     with emulated_board(load(TARGET), lambda text: None) as board:
         yield board
-    assert children() == before
+    assert processes.children() == before
 
 
 @pytest.fixture(scope="module")
@@ -313,11 +313,11 @@ def test_an_emulator_that_cannot_start_says_why(_image):
 
 def test_a_boot_that_does_not_end_is_given_up(_image, monkeypatch):
     monkeypatch.setattr(qemu_linux, "BOOT_S", 0.2)
-    before = children()
+    before = processes.children()
     with pytest.raises(Unreachable, match="no ssh server after 0 s; last on its console: empty"):
         with emulated_board(load(TARGET), print):
             pass
-    assert children() == before
+    assert processes.children() == before
 
 
 @contextlib.contextmanager
